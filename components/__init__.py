@@ -1,0 +1,1 @@
+"""KFP faces of the library, one folder a step."""

@@ -1,0 +1,1 @@
+"""Any annotation format to the data set."""

@@ -1,0 +1,1 @@
+"""A model, or somebody's predictions, judged on a data set."""

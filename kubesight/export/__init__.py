@@ -1,0 +1,1 @@
+"""A trained model as ONNX, checked against the original."""

@@ -1,0 +1,1 @@
+"""The numbers that models are judged by."""

@@ -1,0 +1,79 @@
+"""The model folder: `modelcard.json` says all that is needed to use the weights beside it."""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kubesight.dataset.rows import Task
+from kubesight.errors import ModelError
+from kubesight.storage.files import read_json, write_json
+
+CARD_FILE = "modelcard.json"
+WEIGHTS_FILE = "weights.safetensors"
+ONNX_FILE = "model.onnx"
+LABELS_FILE = "labels.json"
+
+Triple = tuple[float, float, float]
+
+
+class Preprocessing(BaseModel):
+    """From an RGB picture to the network's input, the same in evaluation, export and serving.
+
+    The picture's short side becomes `resize_size` pixels (area averaging when it shrinks, bilinear when it grows), its
+    centre `crop_size` by `crop_size` pixels are cut out, values go from 0..255 to 0..1, then to (value - mean) / std,
+    a channel at a time.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    resize_size: int = Field(256, gt=0)
+    crop_size: int = Field(224, gt=0)
+    mean: Triple = (0.485, 0.456, 0.406)
+    std: Triple = (0.229, 0.224, 0.225)
+
+
+class ModelCard(BaseModel):
+    """What `modelcard.json` holds.
+
+    `metrics` are those of the shipped weights on the validation part. `data` names the training and validation sets'
+    content hashes. `weights` says where training started from. `onnx` is the agreement record, once exported.
+    """
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    format_version: Literal[1] = 1
+    task: Task
+    model_name: str
+    framework: Literal["torch", "tensorflow"] = "torch"
+    classes: list[str]
+    preprocessing: Preprocessing
+    inference: dict[str, Any] = {}
+    hyperparameters: dict[str, Any] = {}
+    weights: dict[str, Any] = {}
+    data: dict[str, Any] = {}
+    metrics: dict[str, float] = {}
+    onnx: dict[str, Any] | None = None
+    versions: dict[str, str] = {}
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Self:
+        """Read the card of a model folder.
+
+        Raises:
+            ModelError: there is none, or it is not one.
+        """
+        where = Path(folder) / CARD_FILE
+        if not where.is_file():
+            raise ModelError("no model here", where=str(where), hint="Name a folder that `kubesight train` wrote.")
+        try:
+            return cls.model_validate(read_json(where))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ModelError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", where=str(where)) from error
+
+    def save(self, folder: Path | str) -> None:
+        """Write the card and `labels.json` (the class names in index order)."""
+        folder = Path(folder)
+        write_json(folder / LABELS_FILE, self.classes)
+        write_json(folder / CARD_FILE, self.model_dump(mode="json"))

@@ -1,0 +1,1 @@
+"""A data set into training, validation and test parts."""

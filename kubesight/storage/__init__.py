@@ -1,0 +1,1 @@
+"""Reading and writing files so that nothing half-written ever carries a final name."""

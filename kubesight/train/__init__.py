@@ -1,0 +1,1 @@
+"""One training engine; tasks plug in."""

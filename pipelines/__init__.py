@@ -1,0 +1,1 @@
+"""Pipelines: wiring of the components."""
