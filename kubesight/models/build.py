@@ -1,0 +1,172 @@
+"""From a model's name to a network with its starting weights, and from a model folder to the trained network."""
+
+import difflib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+from kubesight.errors import ModelError
+from kubesight.modelcard import CARD_FILE, WEIGHTS_FILE, ModelCard, Triple
+from kubesight.models.head import head_prefixes
+from kubesight.models.names import ModelSpec, find_model
+from kubesight.models.weights import fetch, fit, library_weights, load_weights, read_state_dict
+from kubesight.storage.files import sha256_file
+
+_log = logging.getLogger("kubesight")
+
+
+@dataclass
+class BuiltModel:
+    """A network ready to be trained.
+
+    `mean` and `std` (one value a channel, of values in [0, 1]) are those that its weights expect. `weights` says where
+    the weights came from: `source` (none, default, path, url, model), `detail`, and `sha256` of the file.
+    """
+
+    module: nn.Module
+    mean: Triple
+    std: Triple
+    weights: dict[str, Any]
+
+
+def build_model(
+    spec: ModelSpec,
+    num_classes: int,
+    *,
+    weights: str = "none",
+    image_size: int | None = None,
+    classes: Sequence[str] | None = None,
+) -> BuiltModel:
+    """Build a classification network.
+
+    Args:
+        spec: the architecture, from `find_model`.
+        num_classes: the number of logits.
+        weights: `none` (random, from torch's current seed), `default` (those the library publishes), a file or URL of
+            a state dict (safetensors, or torch's format without pickled objects), or a model folder to go on from.
+        image_size: height and width of the pictures to come, in pixels; some architectures are built for one size.
+        classes: the class names in index order; with a model folder of the same classes its classifier is kept.
+
+    Raises:
+        ModelError: the name is not known, nothing trains this model here, or the weights cannot be had or do not fit.
+    """
+    name = _timm_name(spec)
+    options = _size_option(spec, name, image_size)
+    if weights == "default":
+        file, overlay = library_weights(name)
+        module = timm.create_model(
+            name, pretrained=True, pretrained_cfg_overlay={**overlay, "file": str(file)},
+            num_classes=num_classes, **options,
+        )  # fmt: skip
+        config = _config(module)
+        tag = f"timm/{config['architecture']}.{config.get('tag') or 'default'}"
+        return _built(module, {"source": "default", "detail": tag, "sha256": sha256_file(file)})
+    module = timm.create_model(name, pretrained=False, num_classes=num_classes, **options)
+    if weights == "none":
+        return _built(module, {"source": "none", "detail": "random"})
+    if (Path(weights) / CARD_FILE).is_file():
+        return _from_model_folder(spec, module, Path(weights), classes)
+    file, source = fetch(weights)
+    record = {"source": source, "detail": weights, "sha256": sha256_file(file)}
+    record["fit"] = fit(module, read_state_dict(file), head_prefixes(module), name=weights)
+    _log.info("weights: %s (sha256 %s): %s", weights, record["sha256"], record["fit"])
+    return _built(module, record)
+
+
+def load_trained(model_dir: Path | str, device: torch.device | str = "cpu") -> tuple[nn.Module, ModelCard]:
+    """The network of a model folder, in evaluation mode on `device`, and its card.
+
+    Raises:
+        ModelError: the folder holds no model, or weights that are not the card's model's.
+    """
+    card = ModelCard.load(model_dir)
+    if card.framework != "torch":
+        raise ModelError(f"a {card.framework} model, which this part of kubesight does not run", where=str(model_dir))
+    built = build_model(find_model(card.model_name), len(card.classes), image_size=card.preprocessing.crop_size)
+    load_weights(built.module, Path(model_dir) / WEIGHTS_FILE)
+    return built.module.to(device).eval(), card
+
+
+def _timm_name(spec: ModelSpec) -> str:
+    """The architecture's name in timm, or an error that says why there is none."""
+    if spec.library != "timm":
+        raise ModelError(
+            f"{spec.name} has no trainer for image classification in this installation",
+            where="model_name",
+            hint="`kubesight models` lists the models of each task; any model of timm is `timm/NAME`.",
+        )
+    name = spec.library_name
+    if timm.is_model(name):
+        architecture, _, tag = name.partition(".")
+        tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
+        if tag and tag not in tags:
+            raise ModelError(
+                f"timm has no weights {tag!r} of {architecture}",
+                where="model_name",
+                hint=f"Its weights are {', '.join(tags)}." if tags else f"Name it timm/{architecture}.",
+            )
+        return name
+    near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
+    raise ModelError(
+        f"timm {timm.__version__} knows no model {name!r}",
+        where="model_name",
+        hint=f"Did you mean {' or '.join(f'timm/{one}' for one in near)}?" if near else None,
+    )
+
+
+def _size_option(spec: ModelSpec, name: str, image_size: int | None) -> dict[str, Any]:
+    """What `create_model` must be told so that the network takes pictures of `image_size`."""
+    if image_size is None or image_size == spec.size:
+        return {}
+    if spec.size is not None:
+        raise ModelError(
+            f"{spec.name} takes pictures of {spec.size} by {spec.size} pixels, not {image_size}",
+            where="model_name",
+            hint=f"Set training_crop_size and validation_crop_size to {spec.size}.",
+        )
+    config = timm.get_pretrained_cfg(name) or timm.get_pretrained_cfg(name.partition(".")[0])
+    fixed = config is not None and config.fixed_input_size and config.input_size[-1] != image_size
+    return {"img_size": image_size} if fixed else {}
+
+
+def _config(module: nn.Module) -> dict[str, Any]:
+    """What timm knows of the weights that a network has, or would have by default."""
+    return module.pretrained_cfg  # type: ignore[return-value]
+
+
+def _built(module: nn.Module, record: dict[str, Any]) -> BuiltModel:
+    config = _config(module)
+    mean, std = tuple(map(float, config["mean"])), tuple(map(float, config["std"]))
+    if len(mean) != 3 or len(std) != 3:
+        raise ModelError(f"the network takes {len(mean)} channels; pictures here have 3", where="model_name")
+    return BuiltModel(module, mean, std, record)  # type: ignore[arg-type]
+
+
+def _from_model_folder(spec: ModelSpec, module: nn.Module, folder: Path, classes: Sequence[str] | None) -> BuiltModel:
+    """Go on from an earlier training; the classifier is kept only when its classes are the same."""
+    card = ModelCard.load(folder)
+    if card.model_name != spec.name:
+        raise ModelError(
+            f"the model to go on from is a {card.model_name}, not a {spec.name}",
+            where=str(folder),
+            hint=f"Set model_name to {card.model_name}, or name other weights.",
+        )
+    file = folder / WEIGHTS_FILE
+    heads = head_prefixes(module)
+    same = classes is not None and list(classes) == card.classes
+    state = read_state_dict(file)
+    if not same:
+        state = {key: value for key, value in state.items() if key.rpartition(".")[0] not in heads}
+    record: dict[str, Any] = {"source": "model", "detail": str(folder), "sha256": sha256_file(file)}
+    record["fit"] = fit(module, state, heads, name=str(file))
+    _log.info(
+        "going on from the model in %s; its classifier is %s", folder,
+        "kept" if same else "re-initialised, since its classes are not those of the data",
+    )  # fmt: skip
+    return BuiltModel(module, card.preprocessing.mean, card.preprocessing.std, record)

@@ -1,0 +1,110 @@
+"""Which layers `layers_to_freeze` counts, and freezing them.
+
+Azure's hosted service freezes the parameters of the first N groups but lets their batch-norm layers go on updating
+running statistics, so that "frozen" layers still change what they compute. Here a frozen layer computes the same
+function all through training: the engine sets `frozen_modules` to evaluation mode at each epoch's start. Only so can
+the features of a frozen backbone be computed once and cached.
+"""
+
+import logging
+
+from timm.models import group_parameters
+from torch import nn
+
+from kubesight.models.head import has_prefix, head_prefixes
+from kubesight.models.names import ModelSpec
+
+_log = logging.getLogger("kubesight")
+
+
+def freeze_groups(spec: ModelSpec, module: nn.Module) -> list[list[str]]:
+    """The groups of layers that `layers_to_freeze` counts, from the input on; the classifier is in none.
+
+    The groups of the named models are Azure's: stem and `layer1`..`layer4` of the ResNets, ResNeSts and SE-ResNeXt;
+    stem, 17 blocks and the last convolution of MobileNetV2; patch embedding and each block of the ViTs (24 of the
+    large one, where Azure stops at 12). Those of another timm model are the stages that timm itself defines.
+
+    Returns:
+        Prefixes of parameter names (`["conv1", "bn1"]`, `["layer1"]`, ...). Together they hold every parameter but
+        the classifier's, each once.
+    """
+    if spec.name == "mobilenetv2":  # timm's own stages of it hold several of Azure's groups
+        blocks = [f"blocks.{i}.{j}" for i, stage in enumerate(module.blocks) for j in range(len(stage))]  # type: ignore
+        return [["conv_stem", "bn1"], *([block] for block in blocks), ["conv_head", "bn2"]]
+    heads = head_prefixes(module)
+    layers = group_parameters(module, module.group_matcher(coarse=True))  # type: ignore[operator]
+    groups = [[name for name in layers[key] if not has_prefix(name, heads)] for key in sorted(layers)]
+    every = [name for name, _ in module.named_parameters()]
+    return [_prefixes(group, every) for group in groups if group]
+
+
+def _prefixes(group: list[str], every: list[str]) -> list[str]:
+    """The shortest module names that hold the parameters of `group` and no others."""
+    members = set(group)
+    prefixes: list[str] = []
+    for name in group:
+        if has_prefix(name, prefixes):
+            continue
+        parts = name.split(".")
+        above = (".".join(parts[:depth]) for depth in range(1, len(parts) + 1))
+        prefixes.append(next(p for p in above if all(n in members for n in every if has_prefix(n, [p]))))
+    return prefixes
+
+
+def freeze(spec: ModelSpec, module: nn.Module, layers_to_freeze: int) -> list[str]:
+    """Freeze the first groups of `freeze_groups`, and make everything else trainable.
+
+    Args:
+        spec: the architecture.
+        module: its network, changed in place.
+        layers_to_freeze: how many groups; more than there are freezes them all, and the log says so.
+
+    Returns:
+        The prefixes of the frozen parameters.
+    """
+    groups = freeze_groups(spec, module)
+    if layers_to_freeze > len(groups):
+        _log.warning(
+            "layers_to_freeze is %d and %s has %d groups of layers: all of them are frozen, only the classifier learns",
+            layers_to_freeze, spec.name, len(groups),
+        )  # fmt: skip
+    frozen = [prefix for group in groups[:layers_to_freeze] for prefix in group]
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(not has_prefix(name, frozen))
+    return frozen
+
+
+def freeze_backbone(module: nn.Module) -> None:
+    """Freeze everything but the classifier, in place."""
+    heads = head_prefixes(module)
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(has_prefix(name, heads))
+
+
+def is_backbone_frozen(module: nn.Module) -> bool:
+    """Whether nothing but the classifier learns, so that features of a picture never change."""
+    heads = head_prefixes(module)
+    return all(has_prefix(name, heads) for name, parameter in module.named_parameters() if parameter.requires_grad)
+
+
+def frozen_modules(module: nn.Module) -> list[nn.Module]:
+    """The largest parts of `module` of which nothing learns; set them to `eval()` after each `module.train()`.
+
+    Their batch-norm statistics then stay as they are, and their dropout is off. With the backbone frozen, parts
+    without parameters (activations, pooling, stochastic depth between layers) are among them.
+    """
+    whole = is_backbone_frozen(module)
+    heads = head_prefixes(module)
+
+    def walk(part: nn.Module, prefix: str) -> list[nn.Module]:
+        found = []
+        for name, child in part.named_children():
+            full = f"{prefix}{name}"
+            learns = [parameter.requires_grad for parameter in child.parameters()]
+            if any(learns) or (not learns and (not whole or has_prefix(full, heads))):
+                found += walk(child, f"{full}.") if any(learns) else []
+            else:
+                found.append(child)
+        return found
+
+    return walk(module, "")

@@ -1,0 +1,70 @@
+"""The last layer of a classification network, and the features that it reads."""
+
+import torch
+from torch import nn
+
+from kubesight.errors import ModelError
+
+
+def _heads(module: nn.Module) -> list[nn.Module]:
+    found = module.get_classifier()  # type: ignore[operator]
+    return list(found) if isinstance(found, tuple | list) else [found]
+
+
+def head(module: nn.Module) -> nn.Module:
+    """The layer that turns features [n, d] into logits [n, classes].
+
+    Raises:
+        ModelError: the architecture has several such layers, so that none of them gives the logits alone.
+    """
+    heads = _heads(module)
+    if len(heads) != 1:
+        raise ModelError(
+            f"{type(module).__name__} has {len(heads)} classifier layers, so its features cannot be used alone",
+            hint="Train it without caching features.",
+        )
+    return heads[0]
+
+
+def head_prefixes(module: nn.Module) -> list[str]:
+    """The names of the classifier's layers inside `module` (`fc` of a ResNet)."""
+    heads = _heads(module)
+    return [name for name, child in module.named_modules() if any(child is one for one in heads)]
+
+
+def has_prefix(name: str, prefixes: list[str]) -> bool:
+    """Whether a parameter's name is one of `prefixes` or lies under one of them."""
+    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def forward_features(module: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Everything before the classifier: `head(module)(forward_features(module, images))` is `module(images)`.
+
+    Args:
+        module: a timm classification network.
+        images: the network's input, float [n, 3, height, width].
+
+    Returns:
+        float [n, d], pooled.
+    """
+    maps = module.forward_features(images)  # type: ignore[operator]
+    return module.forward_head(maps, pre_logits=True)  # type: ignore[operator]
+
+
+@torch.no_grad()
+def head_stands_alone(module: nn.Module, image_size: int) -> bool:
+    """Whether the classifier applied to the features gives the network's own logits, tried on random pictures.
+
+    True for all named models; some of timm's do more between the two, and then features must not be cached.
+    """
+    training = module.training
+    module.eval()
+    try:
+        like = next(module.parameters())
+        images = torch.randn(2, 3, image_size, image_size, device=like.device, dtype=like.dtype)
+        alone = head(module)(forward_features(module, images))
+        return torch.allclose(alone, module(images), rtol=1e-3, atol=1e-4)
+    except (ModelError, RuntimeError, AttributeError, TypeError):
+        return False
+    finally:
+        module.train(training)

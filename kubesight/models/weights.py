@@ -1,0 +1,235 @@
+"""Getting weights, fitting them to a network, and keeping them. Only safetensors and plain tensors are ever read."""
+
+import contextlib
+import hashlib
+import logging
+import os
+import pickle
+import shutil
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
+
+import huggingface_hub
+import safetensors.torch
+import timm
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from kubesight.errors import ModelError
+from kubesight.models.head import has_prefix
+from kubesight.storage.files import atomic_file, sha256_file
+
+State = dict[str, torch.Tensor]
+
+NO_DOWNLOAD_HINT = (
+    "Set weights to none to start from random ones, or to the path of a file of weights (weights: /path/to/file)."
+)
+_PROBE_SECONDS = 5
+_DOWNLOAD_SECONDS = 30
+_WRAPPERS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema")
+_PREFIXES = ("module.", "_orig_mod.", "model.")
+_KINDS = {"weight", "bias", "running_mean", "running_var"}
+_log = logging.getLogger("kubesight")
+
+
+def save_weights(module: nn.Module, path: Path | str) -> None:
+    """Write a network's state dict as safetensors, atomically."""
+    state = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+    with atomic_file(path) as stream:
+        stream.write(safetensors.torch.save(state, metadata={"format": "pt"}))
+
+
+def load_weights(module: nn.Module, path: Path | str) -> None:
+    """Load what `save_weights` wrote; every name and shape must agree.
+
+    Raises:
+        ModelError: the file is missing, broken, or of another network.
+    """
+    fit(module, read_state_dict(Path(path)), [], name=str(path), by_order=False)
+
+
+def library_weights(name: str) -> tuple[Path, dict[str, Any]]:
+    """The file of the weights that timm publishes for `name`: from its cache, or downloaded into it.
+
+    The library alone tries for nearly a minute before it gives up without a network, so the host is probed first.
+
+    Returns:
+        The file, and settings to overlay on timm's own for it.
+
+    Raises:
+        ModelError: there are none, or they cannot be downloaded.
+    """
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not (config.hf_hub_id or config.url):
+        raise ModelError(f"timm publishes no weights for {name}", where="weights", hint=NO_DOWNLOAD_HINT)
+    if not config.hf_hub_id:
+        return fetch(str(config.url))[0], {}
+    overlay = {} if config.custom_load == "hf" else {"custom_load": False}
+    repository, file = config.hf_hub_id, config.hf_hub_filename or "model.safetensors"
+    cached = huggingface_hub.try_to_load_from_cache(repository, file)
+    if isinstance(cached, str):
+        return Path(cached), overlay
+    try:
+        _probe(huggingface_hub.constants.ENDPOINT)
+        return Path(huggingface_hub.hf_hub_download(repository, file)), overlay
+    except Exception as error:  # the hub raises the errors of whichever HTTP client it was built on
+        raise ModelError(
+            f"the weights of {name} ({repository}/{file}) cannot be downloaded: {error}",
+            where="weights",
+            hint=NO_DOWNLOAD_HINT,
+        ) from error
+
+
+def _probe(url: str) -> None:
+    """Raise an OSError unless something answers at `url` within a few seconds."""
+    with contextlib.suppress(urllib.error.HTTPError):  # it answered
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_PROBE_SECONDS).close()
+
+
+def fetch(weights: str) -> tuple[Path, Literal["path", "url"]]:
+    """The local file of a path, `file://` or `https://` URL; downloads are kept in the cache folder.
+
+    The cache is `$KUBESIGHT_CACHE/weights`, by default `~/.cache/kubesight/weights`, a file a URL.
+
+    Raises:
+        ModelError: there is no such file, or it cannot be downloaded.
+    """
+    parts = urlsplit(weights)
+    if parts.scheme in ("https", "http"):
+        return _download(weights), "url"
+    if parts.scheme not in ("", "file"):
+        raise ModelError(
+            f"weights cannot be read from {parts.scheme}:// URLs", where=weights,
+            hint="Copy the file here and name its path, or give an https:// URL.",
+        )  # fmt: skip
+    path = Path(unquote(parts.path)) if parts.scheme else Path(weights).expanduser()
+    if not path.is_file():
+        raise ModelError(
+            "no file of weights here", where=str(path),
+            hint="weights takes default, none, a file, a URL, or the folder of a trained model.",
+        )  # fmt: skip
+    return path, "path"
+
+
+def _download(url: str) -> Path:
+    cache = Path(os.environ.get("KUBESIGHT_CACHE", "~/.cache/kubesight")).expanduser() / "weights"
+    name = Path(unquote(urlsplit(url).path)).name or "weights"
+    path = cache / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}"
+    if not path.is_file():
+        try:
+            with urllib.request.urlopen(url, timeout=_DOWNLOAD_SECONDS) as answer, atomic_file(path) as stream:
+                shutil.copyfileobj(answer, stream)
+        except OSError as error:
+            raise ModelError(f"cannot be downloaded: {error}", where=url, hint=NO_DOWNLOAD_HINT) from error
+        _log.info("downloaded %s to %s, sha256 %s", url, path, sha256_file(path))
+    return path
+
+
+def read_state_dict(path: Path) -> State:
+    """The tensors of a file, out of the usual wrappers (`{"state_dict": ...}`, `module.` before every name).
+
+    Raises:
+        ModelError: it is missing, holds pickled objects, or holds no state dict.
+    """
+    try:
+        with open(path, "rb") as stream:
+            start = stream.read(9)
+        if start[8:9] == b"{":  # safetensors: the length of a JSON header, then the header
+            return _unwrap(safetensors.torch.load_file(path), path)
+        return _unwrap(torch.load(path, map_location="cpu", weights_only=True), path)
+    except OSError as error:
+        raise ModelError(f"cannot be read: {error.strerror or error}", where=str(path)) from error
+    except SafetensorError as error:
+        raise ModelError(f"broken safetensors file: {error}", where=str(path)) from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+        raise ModelError(
+            f"not a file of weights, or one with pickled objects, which could run code and are never loaded "
+            f"({str(error).splitlines()[0] if str(error) else type(error).__name__})",
+            where=str(path),
+            hint="Save the state dict alone, best as safetensors.",
+        ) from error
+
+
+def _unwrap(content: Any, path: Path) -> State:
+    for wrapper in _WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    state = {str(k): v for k, v in content.items() if isinstance(v, torch.Tensor)} if isinstance(content, dict) else {}
+    if not state:
+        raise ModelError("no state dict in this file", where=str(path), hint="Save `model.state_dict()`.")
+    for prefix in _PREFIXES:
+        if all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
+
+
+def fit(module: nn.Module, state: State, heads: list[str], *, name: str, by_order: bool = True) -> str:
+    """Load `state` into `module`: by names, else tensor by tensor when all ordered shapes agree.
+
+    The classifier's tensors may be missing or of another size: those stay as they were initialised.
+
+    Args:
+        module: the network, changed in place.
+        state: the tensors.
+        heads: prefixes of the classifier's names; empty to insist on every tensor.
+        name: what to call the weights in messages.
+        by_order: whether other names are allowed.
+
+    Returns:
+        What was done, in words.
+
+    Raises:
+        ModelError: they do not fit; the first mismatches are given.
+    """
+    # The counters of batch-norm layers change nothing, and many files leave them out.
+    given = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    wanted = {key: value for key, value in module.state_dict().items() if not key.endswith("num_batches_tracked")}
+    body = [key for key in wanted if not has_prefix(key, heads)]
+    how = "taken by name"
+    if by_order and not any(key in given for key in body):
+        given = _rename(given, wanted, body)
+        how = "names differ from the network's, ordered shapes all agree: taken in order"
+    anew = [k for k in wanted if has_prefix(k, heads) and (k not in given or given[k].shape != wanted[k].shape)]
+    problems = _mismatches(given, wanted, set(anew))
+    if problems:
+        shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
+        raise ModelError(
+            f"the weights do not fit the network: {shown}", where=name,
+            hint="Use weights of the same architecture.",
+        )  # fmt: skip
+    if anew:
+        how += f"; the classifier ({', '.join(anew)}) is not there in this size and starts anew"
+    module.load_state_dict({key: value for key, value in given.items() if key not in anew}, strict=False)
+    return how
+
+
+def _rename(given: State, wanted: State, body: list[str]) -> State:
+    """Give the n-th tensor the n-th name, when count, shapes and kinds agree outside the classifier."""
+    targets = body if len(given) == len(body) else list(wanted)
+    if len(given) != len(targets):
+        return given
+    pairs = list(zip(targets, given.items(), strict=True))
+    inside = set(body)
+    for target, (source, value) in pairs:
+        kinds = {target.rpartition(".")[2], source.rpartition(".")[2]}
+        if target in inside and (value.shape != wanted[target].shape or (len(kinds) == 2 and kinds <= _KINDS)):
+            return given
+    return {target: value for target, (_, value) in pairs}
+
+
+def _mismatches(given: State, wanted: State, anew: set[str]) -> list[str]:
+    def shape(value: torch.Tensor) -> str:
+        return str(list(value.shape))
+
+    shapes = [
+        f"{key} is {shape(given[key])}, not {shape(wanted[key])}"
+        for key in wanted
+        if key in given and key not in anew and given[key].shape != wanted[key].shape
+    ]
+    missing = [f"{key} {shape(wanted[key])} is missing" for key in wanted if key not in given and key not in anew]
+    extra = [f"{key} {shape(given[key])} is not in the network" for key in given if key not in wanted]
+    return shapes + missing + extra
