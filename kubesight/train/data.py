@@ -1,0 +1,183 @@
+"""Pictures into batches; an augmented view depends on (seed, epoch, picture) alone."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision.transforms import v2
+
+from kubesight.dataset import Dataset as LabelledDataset
+from kubesight.dataset.images import read_image
+from kubesight.dataset.preprocess import decode_size_for_training, evaluation_view, training_view
+from kubesight.dataset.rows import Task
+from kubesight.errors import DatasetError, KubesightError
+from kubesight.modelcard import Preprocessing
+
+Key = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class PictureTable:
+    """The rows of one part, as compact arrays.
+
+    `urls` is [n] bytes; `labels` is [n] class indices, or [n, classes] of 0 and 1 for multilabel.
+    """
+
+    urls: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        """The number of pictures."""
+        return len(self.urls)
+
+    def url(self, index: int) -> str:
+        """One picture's address."""
+        return bytes(self.urls[index]).decode()
+
+
+def read_table(dataset: LabelledDataset, classes: Sequence[str]) -> PictureTable:
+    """Read a classification data set's rows.
+
+    Raises:
+        DatasetError: there are no rows, or a label is not among `classes`.
+    """
+    index = {name: number for number, name in enumerate(classes)}
+    urls: list[bytes] = []
+    labels: list[Any] = []
+    for row in dataset.rows():
+        urls.append(row.image_url.encode())
+        try:
+            numbers = [index[name] for name in row.class_names()]
+        except KeyError as error:
+            raise DatasetError(
+                f"label {error} is not among the classes", where=f"{dataset.path}, {row.image_url}"
+            ) from None
+        if dataset.task == Task.MULTILABEL:
+            hot = np.zeros(len(classes), np.uint8)
+            hot[numbers] = 1
+            labels.append(hot)
+        else:
+            labels.append(numbers[0])
+    if not urls:
+        raise DatasetError("no pictures", where=str(dataset.path))
+    return PictureTable(np.array(urls), np.array(labels, np.uint8 if dataset.task == Task.MULTILABEL else np.int64))
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How training views are made; see the hyperparameters of the same names."""
+
+    crop_size: int
+    seed: int
+    color_jitter: bool = True
+    horizontal_flip: bool = True
+    min_scale: float = 0.08
+    randaugment_magnitude: int = 0
+
+    def view(self, image: np.ndarray, epoch: int, index: int) -> np.ndarray:
+        """One augmented view, [crop, crop, 3] uint8: always the same for the same (seed, epoch, index)."""
+        generator = np.random.default_rng((self.seed, epoch, index))
+        view = training_view(
+            image,
+            self.crop_size,
+            generator,
+            jitter=self.color_jitter,
+            flip=self.horizontal_flip,
+            min_scale=self.min_scale,
+        )
+        if not self.randaugment_magnitude:
+            return view
+        torch.manual_seed(int(generator.integers(2**63)))
+        tensor = torch.from_numpy(view).permute(2, 0, 1)
+        return np.ascontiguousarray(
+            v2.RandAugment(magnitude=self.randaugment_magnitude)(tensor).permute(1, 2, 0).numpy()
+        )
+
+
+class Views(Dataset):
+    """Uint8 views by key (epoch, index); an unreadable picture comes as the error, so that its words survive."""
+
+    def __init__(self, table: PictureTable, preprocessing: Preprocessing, augmentation: Augmentation | None) -> None:
+        """With no augmentation, views are those of evaluation."""
+        self.table = table
+        self.preprocessing = preprocessing
+        self.augmentation = augmentation
+
+    def __getitem__(self, key: Key) -> tuple[int, np.ndarray] | KubesightError:
+        """The index and its view, [size, size, 3] uint8."""
+        epoch, index = key
+        try:
+            if self.augmentation is None:
+                image = read_image(self.table.url(index), min_size=self.preprocessing.resize_size)
+                return index, evaluation_view(image, self.preprocessing)
+            image = read_image(self.table.url(index), min_size=decode_size_for_training(self.augmentation.crop_size))
+            return index, self.augmentation.view(image, epoch, index)
+        except KubesightError as error:
+            return error
+
+
+@dataclass
+class PictureBatch:
+    """`index` [n] int64 and `images` [n, size, size, 3] uint8, on the CPU."""
+
+    index: torch.Tensor
+    images: torch.Tensor
+
+
+def _collate(items: list[tuple[int, np.ndarray] | KubesightError]) -> PictureBatch | KubesightError:
+    for item in items:
+        if isinstance(item, KubesightError):
+            return item
+    indices, views = zip(*items, strict=True)  # type: ignore[arg-type]
+    return PictureBatch(torch.tensor(indices), torch.from_numpy(np.stack(views)))
+
+
+class _Keys(Sampler):
+    """The batches that the loader is to give next; set anew each epoch, so that its workers live on."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Key]] = []
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+class PictureLoader:
+    """Loads batches with worker processes that live as long as the loader.
+
+    Args:
+        views: where pictures come from.
+        workers: processes; 0 loads in this one.
+        pin_memory: copy batches to page-locked memory, for a GPU.
+    """
+
+    def __init__(self, views: Views, *, workers: int, pin_memory: bool = False) -> None:
+        """Processes start with the first batch."""
+        self._keys = _Keys()
+        self._loader = DataLoader(
+            views,
+            batch_sampler=self._keys,
+            num_workers=workers,
+            collate_fn=_collate,
+            persistent_workers=workers > 0,
+            pin_memory=pin_memory,
+            prefetch_factor=4 if workers else None,
+        )
+
+    def load(self, epoch: int, batches: Sequence[Sequence[int]]) -> Iterator[PictureBatch]:
+        """The given batches of indices, in order.
+
+        Raises:
+            DatasetError: a picture cannot be read; it is named.
+        """
+        self._keys.batches = [[(epoch, index) for index in batch] for batch in batches]
+        for batch in self._loader:
+            if isinstance(batch, KubesightError):
+                raise batch
+            yield batch

@@ -1,0 +1,113 @@
+"""Frozen backbones: what they make of each picture is computed once and kept for later runs on the same data."""
+
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from kubesight.dataset.urls import local_path
+from kubesight.modelcard import Preprocessing
+from kubesight.models.head import forward_features, head_prefixes
+from kubesight.models.inputs import normalise
+from kubesight.storage.files import atomic_file
+from kubesight.train.data import Augmentation, PictureLoader, PictureTable, Views
+
+log = logging.getLogger("kubesight")
+
+
+def cache_folder() -> Path:
+    """Where features are kept: `KUBESIGHT_CACHE`, by default `~/.cache/kubesight`."""
+    return Path(os.environ.get("KUBESIGHT_CACHE") or Path.home() / ".cache" / "kubesight") / "features"
+
+
+def cached_features(
+    module: nn.Module,
+    table: PictureTable,
+    preprocessing: Preprocessing,
+    augmentation: Augmentation | None,
+    *,
+    views: int,
+    device: torch.device,
+    workers: int,
+    batch_size: int,
+    channels_last: bool,
+) -> np.ndarray:
+    """The features of every picture, computed now or read from the cache.
+
+    Args:
+        module: the network, on `device`.
+        table: the pictures.
+        preprocessing: sizes and normalisation.
+        augmentation: how views are made; None for evaluation's view (then `views` is 1).
+        views: views of each picture.
+        device: where the network runs.
+        workers: processes that load pictures.
+        batch_size: pictures a step.
+        channels_last: the memory layout of the input.
+
+    Returns:
+        float32 [pictures, views, width], read from disk as it is needed.
+    """
+    key = _key(module, table, preprocessing, augmentation, views)
+    path = cache_folder() / f"{key}.npy"
+    if path.exists():
+        log.info("features of %d pictures come from the cache: %s", len(table), path)
+        return np.load(path, mmap_mode="r")
+    log.info("computing features of %d pictures, %d view(s) each, for %s", len(table), views, path)
+    loader = PictureLoader(Views(table, preprocessing, augmentation), workers=workers, pin_memory=device.type == "cuda")
+    size = batch_size
+    batches = [list(range(start, min(start + size, len(table)))) for start in range(0, len(table), size)]
+    module.eval()
+    rounds = []
+    with torch.inference_mode():
+        for view in range(views):
+            found = []
+            for batch in loader.load(view, batches):
+                images = batch.images.to(device, non_blocking=True)
+                inputs = normalise(images, preprocessing.mean, preprocessing.std, channels_last=channels_last)
+                found.append(forward_features(module, inputs).float().cpu().numpy())
+            rounds.append(np.concatenate(found))
+    with atomic_file(path) as stream:
+        np.save(stream, np.stack(rounds, axis=1))
+    return np.load(path, mmap_mode="r")
+
+
+def _key(
+    module: nn.Module,
+    table: PictureTable,
+    preprocessing: Preprocessing,
+    augmentation: Augmentation | None,
+    views: int,
+) -> str:
+    """All that the features depend on: pictures, backbone weights, preprocessing, views.
+
+    A local picture counts by address, size and time of change; another one by its address.
+    """
+    digest = hashlib.sha256()
+    said: dict[str, Any] = {
+        "torch": torch.__version__,
+        "preprocessing": preprocessing.model_dump(),
+        "augmentation": None if augmentation is None else vars(augmentation),
+        "views": views,
+        "network": type(module).__name__,
+    }
+    digest.update(json.dumps(said, sort_keys=True).encode())
+    heads = tuple(head_prefixes(module))
+    for name, tensor in module.state_dict().items():
+        if not name.startswith(heads):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    for index in range(len(table)):
+        url = table.url(index)
+        digest.update(url.encode())
+        path = local_path(url)
+        if path is not None and path.exists():
+            status = path.stat()
+            digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())
+    return digest.hexdigest()

@@ -1,0 +1,108 @@
+"""The task that a model card asks for."""
+
+import logging
+
+from torch import nn
+
+from kubesight.dataset import Dataset
+from kubesight.errors import HyperparameterError
+from kubesight.modelcard import ModelCard
+from kubesight.models.freeze import is_backbone_frozen
+from kubesight.models.head import head as classifier
+from kubesight.models.head import head_stands_alone
+from kubesight.train.data import Augmentation, PictureLoader, PictureTable, Views, read_table
+from kubesight.train.distributed import World
+from kubesight.train.features import cached_features
+from kubesight.train.tasks.base import TrainingTask
+from kubesight.train.tasks.classification import ClassificationHead, ClassificationTask, FeatureTask
+
+log = logging.getLogger("kubesight")
+
+
+def build_task(
+    module: nn.Module, card: ModelCard, sets: tuple[Dataset, Dataset], *, world: World, workers: int
+) -> TrainingTask:
+    """Classification on pictures, or on cached features when all but the head is frozen.
+
+    Args:
+        module: the network, on its device.
+        card: task, classes, preprocessing and hyperparameters.
+        sets: the training and validation data.
+        world: this process's place.
+        workers: loader processes.
+    """
+    settings = card.hyperparameters
+    tables = read_table(sets[0], card.classes), read_table(sets[1], card.classes)
+    head = ClassificationHead(card.task, card.classes, tables[0].labels, settings, world.device)
+    augmentation = Augmentation(
+        crop_size=settings["training_crop_size"],
+        seed=settings["random_seed"],
+        color_jitter=settings["color_jitter"],
+        horizontal_flip=settings["horizontal_flip"],
+        min_scale=settings["random_resized_crop_min_scale"],
+        randaugment_magnitude=settings["randaugment_magnitude"],
+    )
+    if is_backbone_frozen(module) and head_stands_alone(module, card.preprocessing.crop_size):
+        return _feature_task(module, card, tables, head, augmentation, world, workers)
+    cuda = world.device.type == "cuda"
+    return ClassificationTask(
+        module,
+        head,
+        tables=tables,
+        loaders=(
+            PictureLoader(Views(tables[0], card.preprocessing, augmentation), workers=workers, pin_memory=cuda),
+            PictureLoader(Views(tables[1], card.preprocessing, None), workers=workers, pin_memory=cuda),
+        ),
+        preprocessing=card.preprocessing,
+        channels_last=settings["channels_last"],
+        device=world.device,
+    )
+
+
+def _feature_task(
+    module: nn.Module,
+    card: ModelCard,
+    tables: tuple[PictureTable, PictureTable],
+    head: ClassificationHead,
+    augmentation: Augmentation,
+    world: World,
+    workers: int,
+) -> FeatureTask:
+    settings = card.hyperparameters
+    for name in ("mixup_alpha", "cutmix_alpha"):
+        if settings[name]:
+            raise HyperparameterError(
+                "pictures cannot be blended once their features are cached", where=name, hint="Set it to 0."
+            )
+    views = settings["feature_views"]
+    if views == 1:
+        if augmentation.randaugment_magnitude:
+            raise HyperparameterError(
+                "there is no augmentation while one plain view of each picture is cached",
+                where="randaugment_magnitude",
+                hint="Set feature_views to the number of augmented views to cache.",
+            )
+        log.info("frozen backbone: features are computed once, without augmentation")
+    else:
+        log.info("frozen backbone: features of %d augmented views of each training picture are computed once", views)
+    parts = [
+        cached_features(
+            module,
+            table,
+            card.preprocessing,
+            how,
+            views=count,
+            device=world.device,
+            workers=workers,
+            batch_size=settings["validation_batch_size"],
+            channels_last=settings["channels_last"],
+        )
+        for table, how, count in ((tables[0], augmentation if views > 1 else None, views), (tables[1], None, 1))
+    ]
+    return FeatureTask(
+        classifier(module),
+        head,
+        labels=(tables[0].labels, tables[1].labels),
+        features=(parts[0], parts[1]),
+        device=world.device,
+    )

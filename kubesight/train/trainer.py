@@ -1,0 +1,234 @@
+"""From two data sets and a model's name to a model folder."""
+
+import logging
+import os
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import kubesight
+from kubesight.dataset import Dataset
+from kubesight.dataset.rows import Task
+from kubesight.errors import DatasetError, ModelError
+from kubesight.hyperparameters import resolve
+from kubesight.modelcard import CARD_FILE, WEIGHTS_FILE, ModelCard, Preprocessing
+from kubesight.models.build import BuiltModel, build_model
+from kubesight.models.freeze import freeze, freeze_backbone, is_backbone_frozen
+from kubesight.models.names import CLASSIFICATION_TASKS, ModelSpec, find_model
+from kubesight.models.weights import load_weights, save_weights
+from kubesight.storage.files import atomic_folder
+from kubesight.train.checkpoint import BEST_FILE, Progress, difference
+from kubesight.train.distributed import World, join_world, leave_world
+from kubesight.train.engine import Engine
+from kubesight.train.stop import Interrupted
+from kubesight.train.tasks.build import build_task
+
+log = logging.getLogger("kubesight")
+
+MODEL_FOLDER = "model"
+
+# Settings that change how fast training goes, not what comes out; a resumed run may differ in them.
+_SPEED_ONLY = {"number_of_workers", "compile", "checkpoint_frequency", "validation_batch_size"}
+
+
+def train(
+    training_data: Path | str,
+    validation_data: Path | str,
+    output: Path | str,
+    *,
+    model_name: str,
+    hyperparameters: Mapping[str, Any] | None = None,
+    weights: str = "default",
+    device: str | None = None,
+    metrics_file: Path | str | None = None,
+) -> ModelCard | None:
+    """Train a model. Called again with the same arguments after any interruption, it goes on where it was.
+
+    Args:
+        training_data: a data set folder.
+        validation_data: a data set folder; its primary metric chooses the epoch that is shipped.
+        output: gets `model/` (the model folder), `metrics.jsonl` and `checkpoints/`.
+        model_name: a name that `kubesight models` lists, or `timm/NAME`.
+        hyperparameters: names and values, in any of the accepted spellings; what is missing has its default.
+        weights: `default` (the library's download), `none`, a path or URL of a state dict, or a model folder.
+        device: `cpu`, `cuda`, `cuda:1`; None takes a GPU when there is one.
+        metrics_file: where metric lines go; None is standard output.
+
+    Returns:
+        the card of the finished model (None from a process that is not the main one), or None after SIGTERM, when a
+        checkpoint was written and training is not finished.
+
+    Raises:
+        HyperparameterError: before any data is read.
+        DatasetError: the data do not fit each other or the model, or a picture cannot be read.
+        ModelError: the model or its weights cannot be had, or training diverges.
+        StorageError: the disk is full; the last checkpoint stays good.
+    """
+    spec = find_model(model_name)
+    sets = Dataset(training_data), Dataset(validation_data)
+    task = _agreed_task(spec, *sets)
+    settings = resolve(model_name, task, hyperparameters or {})
+    weights = settings["checkpoint_run_id"] or weights
+    world = join_world(device, distributed=bool(settings["distributed"]))
+    try:
+        return _train(spec, task, sets, Path(output), settings, weights, world, metrics_file)
+    except Interrupted:
+        log.warning("stopped on SIGTERM; the checkpoint is written, and the same command goes on from it")
+        return None
+    finally:
+        leave_world()
+
+
+def _train(
+    spec: ModelSpec,
+    task: Task,
+    sets: tuple[Dataset, Dataset],
+    output: Path,
+    settings: dict[str, Any],
+    weights: str,
+    world: World,
+    metrics_file: Path | str | None,
+) -> ModelCard | None:
+    classes = _classes(task, *sets)
+    torch.manual_seed(settings["random_seed"])
+    built = build_model(spec, len(classes), weights=weights, image_size=settings["training_crop_size"], classes=classes)
+    card = ModelCard(
+        task=task,
+        model_name=spec.name,
+        classes=classes,
+        preprocessing=_preprocessing(built, settings),
+        hyperparameters=settings,
+        weights=built.weights,
+        data={name: _described(data) for name, data in zip(("training", "validation"), sets, strict=True)},
+        versions=_versions(),
+    )
+    fingerprint = _fingerprint(card, world)
+    if (finished := _finished(output, fingerprint, world)) is not None:
+        return finished
+    _freeze(spec, built.module, settings)
+    built.module.to(world.device)
+    with_memory = {"memory_format": torch.channels_last} if settings["channels_last"] else {}
+    built.module.to(**with_memory)
+    learner = build_task(built.module, card, sets, world=world, workers=_workers(settings))
+    engine = Engine(
+        learner,
+        settings,
+        world,
+        output=output,
+        fingerprint=fingerprint,
+        metrics_file=Path(metrics_file) if metrics_file else None,
+    )
+    progress = engine.fit()
+    if not world.is_main:
+        return None
+    load_weights(learner.module, output / "checkpoints" / BEST_FILE)
+    return _ship(output, built.module, card, progress)
+
+
+def _agreed_task(spec: ModelSpec, training: Dataset, validation: Dataset) -> Task:
+    if training.task != validation.task:
+        raise DatasetError(
+            f"training data are for {training.task}, validation data for {validation.task}", where=str(validation.path)
+        )
+    if training.task not in spec.tasks:
+        fitting = ", ".join(sorted(spec.tasks))
+        raise ModelError(
+            f"{spec.name} does {fitting}; the data are for {training.task}",
+            where="model_name",
+            hint="`kubesight models` lists the names for each task.",
+        )
+    if training.task not in CLASSIFICATION_TASKS or spec.framework != "torch":
+        raise ModelError(f"this version has no trainer for {spec.name}", where="model_name")
+    return training.task
+
+
+def _classes(task: Task, training: Dataset, validation: Dataset) -> list[str]:
+    """The classes of both parts in alphabetical order."""
+    for data in (training, validation):
+        if not len(data):
+            raise DatasetError("no pictures", where=str(data.path))
+    known = {name for name, count in training.info.counts["per_class"].items() if count}
+    if unseen := [name for name, count in validation.info.counts["per_class"].items() if count and name not in known]:
+        log.warning("classes without a training picture, which cannot be learnt: %s", ", ".join(unseen))
+    classes = sorted({*training.classes, *validation.classes})
+    if task == Task.CLASSIFICATION and len(known) < 2:
+        raise DatasetError(
+            f"only one class has training pictures ({', '.join(known) or 'none'}); classification needs two",
+            where=str(training.path),
+        )
+    return classes
+
+
+def _preprocessing(built: BuiltModel, settings: dict[str, Any]) -> Preprocessing:
+    return Preprocessing(
+        resize_size=settings["validation_resize_size"],
+        crop_size=settings["validation_crop_size"],
+        mean=settings["image_mean"] or built.mean,
+        std=settings["image_std"] or built.std,
+    )
+
+
+def _freeze(spec: ModelSpec, module: nn.Module, settings: dict[str, Any]) -> None:
+    if settings["train_only_top_layer"]:
+        freeze_backbone(module)
+    elif settings["layers_to_freeze"]:
+        freeze(spec, module, settings["layers_to_freeze"])
+    if is_backbone_frozen(module):
+        log.info("the backbone is frozen: only the classifier is trained")
+
+
+def _workers(settings: dict[str, Any]) -> int:
+    """Loader processes: as asked for, else the documented number or the cores there are, whichever is less."""
+    asked = settings["number_of_workers"]
+    return min(8, len(os.sched_getaffinity(0))) if asked is None else asked
+
+
+def _described(data: Dataset) -> dict[str, Any]:
+    return {"path": str(data.path), "images": len(data), "content_hash": data.info.content_hash}
+
+
+def _versions() -> dict[str, str]:
+    packages = {name: version(name) for name in ("torch", "torchvision", "timm", "numpy")}
+    return {"kubesight": kubesight.__version__, **packages}
+
+
+def _fingerprint(card: ModelCard, world: World) -> dict[str, Any]:
+    """What a resumed run must share with the one that it goes on from."""
+    return {
+        "model_name": card.model_name,
+        "weights": card.weights.get("sha256") or card.weights.get("detail") or card.weights.get("source"),
+        "training_data": card.data["training"]["content_hash"],
+        "validation_data": card.data["validation"]["content_hash"],
+        "processes": world.size,
+        **{name: value for name, value in card.hyperparameters.items() if name not in _SPEED_ONLY},
+    }
+
+
+def _finished(output: Path, fingerprint: dict[str, Any], world: World) -> ModelCard | None:
+    """The card of the model that an earlier run with the same settings finished."""
+    if not (output / MODEL_FOLDER / CARD_FILE).exists():
+        return None
+    card = ModelCard.load(output / MODEL_FOLDER)
+    if differing := difference(_fingerprint(card, world), fingerprint):
+        raise ModelError(
+            f"the model here was trained with other settings ({differing})",
+            where=str(output / MODEL_FOLDER),
+            hint="Name another --output, or remove that folder to start over.",
+        )
+    log.info("already trained: %s", output / MODEL_FOLDER)
+    return card
+
+
+def _ship(output: Path, module: nn.Module, card: ModelCard, progress: Progress) -> ModelCard:
+    """Write the model folder from the weights that had the best score; the card goes last."""
+    training = {"best_epoch": progress.best_epoch, "epochs": progress.epoch, "stopped_early": progress.stopped_early}
+    card = card.model_copy(update={"metrics": progress.best_metrics, "training": training})
+    with atomic_folder(output / MODEL_FOLDER, marker=CARD_FILE) as folder:
+        save_weights(module, folder / WEIGHTS_FILE)
+        card.save(folder)
+    log.info("best epoch %s; model in %s", progress.best_epoch, output / MODEL_FOLDER)
+    return card
