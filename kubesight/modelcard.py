@@ -37,7 +37,8 @@ class ModelCard(BaseModel):
     """What `modelcard.json` holds.
 
     `metrics` are those of the shipped weights on the validation part. `data` names the training and validation sets'
-    content hashes. `weights` says where training started from, `training` how it went (epochs, the best one). `onnx` is the agreement record, once exported.
+    content hashes. `weights` says where training started from, `training` how it went (epochs, the best one). `onnx` is
+    the agreement record, once exported.
     """
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
