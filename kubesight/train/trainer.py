@@ -24,6 +24,7 @@ from kubesight.storage.files import atomic_folder
 from kubesight.train.checkpoint import BEST_FILE, Progress, difference
 from kubesight.train.distributed import World, join_world, leave_world
 from kubesight.train.engine import Engine
+from kubesight.train.launch import launch
 from kubesight.train.stop import Interrupted
 from kubesight.train.tasks.build import build_task
 
@@ -45,6 +46,7 @@ def train(
     weights: str = "default",
     device: str | None = None,
     metrics_file: Path | str | None = None,
+    processes: int | None = None,
 ) -> ModelCard | None:
     """Train a model. Called again with the same arguments after any interruption, it goes on where it was.
 
@@ -57,6 +59,8 @@ def train(
         weights: `default` (the library's download), `none`, a path or URL of a state dict, or a model folder.
         device: `cpu`, `cuda`, `cuda:1`; None takes a GPU when there is one.
         metrics_file: where metric lines go; None is standard output.
+        processes: processes that train together; None is one a GPU (unless `distributed` is off). Under `torchrun`,
+            which starts them itself, this is not asked.
 
     Returns:
         the card of the finished model (None from a process that is not the main one), or None after SIGTERM, when a
@@ -73,6 +77,14 @@ def train(
     task = _agreed_task(spec, *sets)
     settings = resolve(model_name, task, hyperparameters or {})
     weights = settings["checkpoint_run_id"] or weights
+    count = _processes(processes, device, settings)
+    if count > 1:
+        arguments = {
+            **{"training_data": str(training_data), "validation_data": str(validation_data), "output": str(output)},
+            **{"model_name": model_name, "hyperparameters": dict(hyperparameters or {}), "weights": weights},
+            **{"device": device, "metrics_file": str(metrics_file) if metrics_file else None},
+        }
+        return ModelCard.load(Path(output) / MODEL_FOLDER) if launch(count, arguments) else None
     world = join_world(device, distributed=bool(settings["distributed"]))
     try:
         return _train(spec, task, sets, Path(output), settings, weights, world, metrics_file)
@@ -127,6 +139,13 @@ def _train(
         return None
     load_weights(learner.module, output / "checkpoints" / BEST_FILE)
     return _ship(output, built.module, card, progress)
+
+
+def _processes(asked: int | None, device: str | None, settings: dict[str, Any]) -> int:
+    """How many processes to start from here."""
+    if "WORLD_SIZE" in os.environ or not settings["distributed"]:
+        return 1
+    return asked or (torch.cuda.device_count() if device in (None, "cuda") else 1) or 1
 
 
 def _agreed_task(spec: ModelSpec, training: Dataset, validation: Dataset) -> Task:
