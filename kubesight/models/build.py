@@ -64,10 +64,12 @@ def build_model(
             name, pretrained=True, pretrained_cfg_overlay={**overlay, "file": str(file)},
             num_classes=num_classes, **options,
         )  # fmt: skip
+        _try_size(spec, module, image_size)
         config = _config(module)
         tag = f"timm/{config['architecture']}.{config.get('tag') or 'default'}"
         return _built(module, {"source": "default", "detail": tag, "sha256": sha256_file(file)})
     module = timm.create_model(name, pretrained=False, num_classes=num_classes, **options)
+    _try_size(spec, module, image_size)
     if weights == "none":
         return _built(module, {"source": "none", "detail": "random"})
     if (Path(weights) / CARD_FILE).is_file():
@@ -133,6 +135,24 @@ def _size_option(spec: ModelSpec, name: str, image_size: int | None) -> dict[str
     config = timm.get_pretrained_cfg(name) or timm.get_pretrained_cfg(name.partition(".")[0])
     fixed = config is not None and config.fixed_input_size and config.input_size[-1] != image_size
     return {"img_size": image_size} if fixed else {}
+
+
+def _try_size(spec: ModelSpec, module: nn.Module, image_size: int | None) -> None:
+    """Run one empty picture through an architecture that may not take this size: only some of timm's declare it."""
+    own = _config(module)["input_size"][-1]
+    if spec.family != "timm" or image_size is None or image_size == own:
+        return
+    training = module.training
+    try:
+        with torch.no_grad():
+            module.eval()(torch.zeros(1, 3, image_size, image_size))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise ModelError(
+            f"{spec.name} does not take pictures of {image_size} by {image_size} pixels ({error})",
+            where="model_name",
+            hint=f"Set training_crop_size and validation_crop_size to {own}, the size that it was made for.",
+        ) from error
+    module.train(training)
 
 
 def _config(module: nn.Module) -> dict[str, Any]:
