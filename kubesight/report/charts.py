@@ -91,7 +91,9 @@ def histogram(
     numbers = np.asarray(values, np.float64).ravel()
     numbers = numbers[np.isfinite(numbers) & (numbers > 0 if log else True)]
     if not numbers.size:
-        return chart(text(WIDTH / 2, 24, "nothing to count", "middle"), title=title, label="empty", height=40)
+        return _sentence("nothing to count", title)
+    if bins is None and float(numbers.min()) == float(numbers.max()):
+        return _sentence(f"{x_label}: all {numbers.size:,} are {number(whole(float(numbers[0])))}", title)
     edges, single = _edges(numbers, bins, log)
     counts, _ = np.histogram(numbers, edges)
     y_ticks = round_ticks(0, float(counts.max()), 5, whole=True)
@@ -104,12 +106,7 @@ def histogram(
             width, top = max(0.5, x(high) - x(low) - gap), min(y(count), y.start - 1)
             place = f'x="{x(low):g}" y="{top:g}" width="{width:g}" height="{y.start - top:g}"'
             parts.append(f'<rect class="c" {place}><title>{name}: {count:,}</title></rect>')
-    if single:
-        x_ticks = round_ticks(math.ceil(edges[0]), math.floor(edges[-1]), 9, whole=True)
-    else:
-        x_ticks = log_ticks(edges[0], edges[-1]) if log else round_ticks(edges[0], edges[-1], 7)
-    x_ticks = [t for t in x_ticks if edges[0] - 1e-9 * abs(edges[0]) <= t <= edges[-1] + 1e-9 * abs(edges[-1])]
-    body = frame(x, y, x_ticks, y_ticks, x_label, y_label) + join(parts)
+    body = frame(x, y, _histogram_ticks(edges, single, log), y_ticks, x_label, y_label) + join(parts)
     return chart(body, title=title, label=f"histogram of {numbers.size:,} values of {x_label}")
 
 
@@ -133,7 +130,7 @@ def lines(
     curves = {name: _points(xs, ys) for name, (xs, ys) in series.items()}
     every = np.concatenate([*curves.values(), np.zeros((0, 2))])
     if not every.size:
-        return chart(text(WIDTH / 2, 24, "nothing to draw", "middle"), title=title, label="empty", height=40)
+        return _sentence("nothing to draw", title)
     (x_low, y_low), (x_high, y_high) = every.min(0), every.max(0)
     x_ticks, y_ticks = _line_ticks(x_low, x_high), _line_ticks(y_low, y_high)
     x, y = horizontal(x_ticks[0], x_ticks[-1]), vertical(y_ticks[0], y_ticks[-1])
@@ -170,10 +167,24 @@ def _edges(values: np.ndarray, bins: int | Sequence[float] | None, log: bool) ->
         return [float(edge) for edge in bins], False
     if log:
         high = max(high, low * 1.5)
-        return [float(edge) for edge in np.geomspace(low, high, (bins or 30) + 1)], False
+        return [float(edge) for edge in np.geomspace(low, high, (bins or 24) + 1)], False
     if bins is None and high - low <= 50 and bool((values == np.round(values)).all()):
         return [float(edge) - 0.5 for edge in range(int(low), int(high) + 2)], True
     return round_ticks(low, high, (bins or 24) + 1), False
+
+
+def _histogram_ticks(edges: Sequence[float], single: bool, log: bool) -> list[float]:
+    low, high = edges[0], edges[-1]
+    if single:
+        ticks = round_ticks(math.ceil(low), math.floor(high), 9, whole=True)
+    else:
+        ticks = log_ticks(low, high) if log else round_ticks(low, high, 7)
+    slack = 1e-9 * (high - low)
+    return [tick for tick in ticks if low - slack <= tick <= high + slack]
+
+
+def _sentence(words: str, title: str) -> Html:
+    return chart(text(4, 18, words), title=title, label=words, height=28)
 
 
 def _line_ticks(low: float, high: float) -> list[float]:

@@ -74,7 +74,7 @@ def draw_boxes(
     colours = colours or label_colours(box[4] for box in boxes)
     canvas = np.ascontiguousarray(image).copy()
     height, width = canvas.shape[:2]
-    line = max(1, round(max(height, width) / 320))
+    line = max(2, round(max(height, width) / 240))
     for left, top, right, bottom, label in boxes:
         upper = (round(left * (width - 1)), round(top * (height - 1)))
         lower = (round(right * (width - 1)), round(bottom * (height - 1)))
@@ -142,13 +142,16 @@ def draw_masks(
     return canvas
 
 
-def pictures(items: Iterable[tuple[str, str]]) -> Html:
-    """A grid of pictures: (data URI, caption); the caption is markup, so escape the names in it."""
+def pictures(items: Iterable[tuple[str, str]], *, width: int = 140) -> Html:
+    """A grid of pictures at least `width` CSS pixels wide.
+
+    Each is (data URI, caption); the caption is markup, so escape the names in it.
+    """
     cells = (
         f'<figure><img src="{escape(uri)}" alt="" loading="lazy"><figcaption>{caption}</figcaption></figure>'
         for uri, caption in items
     )
-    return Html(f'<div class="pictures">{join(cells)}</div>')
+    return Html(f'<div class="pictures" style="--w:{width}px">{join(cells)}</div>')
 
 
 def fit_pictures(items: Iterable[tuple[str, str]], budget_bytes: int) -> list[tuple[str, str]]:

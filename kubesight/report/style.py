@@ -58,9 +58,8 @@ h2{font-size:18px;line-height:1.3;margin:0 0 12px;font-weight:620}
 h3{font-size:14px;margin:0 0 6px;font-weight:620}
 p{margin:0 0 12px;max-width:78ch}
 .note{color:var(--muted);margin:-6px 0 14px;font-size:14px}
-section>:last-child{margin-bottom:0}
 code{font:.92em ui-monospace,SFMono-Regular,Consolas,"DejaVu Sans Mono",monospace;overflow-wrap:anywhere}
-.tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:10px;margin-bottom:16px}
+.tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(118px,1fr));gap:10px;margin-bottom:16px}
 .tile{background:var(--bg);border:1px solid var(--line);border-radius:8px;padding:9px 13px 10px}
 .tile b{display:block;font-size:22px;line-height:1.3;font-weight:620;overflow-wrap:anywhere}
 .tile span{color:var(--muted);font-size:13px;overflow-wrap:anywhere}
@@ -93,7 +92,8 @@ svg text.k.i{fill:var(--strong)}
 .key{display:flex;flex-wrap:wrap;gap:2px 14px;margin:4px 0 0;font-size:13px;color:var(--muted)}
 .key span,.chip{display:inline-flex;align-items:center;gap:6px;overflow-wrap:anywhere}
 .key i,.chip i{flex:none;width:11px;height:11px;border-radius:3px}
-.pictures{display:grid;grid-template-columns:repeat(auto-fill,minmax(140px,1fr));gap:14px 12px;margin-bottom:16px}
+.pictures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,var(--w,140px)),1fr));gap:14px 12px;
+margin-bottom:16px}
 .pictures figure{margin:0}
 .pictures img{display:block;width:100%;height:auto;border-radius:6px;background:var(--grid)}
 .pictures figcaption{margin-top:4px;line-height:1.35}
@@ -103,6 +103,7 @@ ul.notes li.warning{background:var(--warn-bg);border-color:var(--warn)}
 ul.notes li.bad{background:var(--bad-bg);border-color:var(--bad)}
 ul.notes li.good{background:var(--good-bg);border-color:var(--good)}
 li.warning b{color:var(--warn)}li.bad b{color:var(--bad)}li.good b{color:var(--good)}
+main section>:last-child,.side>*>:last-child{margin-bottom:0}
 @media(max-width:600px){main{padding:16px 10px}section{padding:14px 12px}}
 @media print{body{background:#fff;font-size:12px}main{max-width:none;padding:0}section{border:0;padding:0 0 10px}
 .scroll{max-height:none;overflow:visible}th{position:static}figure,.tile,li,tr{break-inside:avoid}}
