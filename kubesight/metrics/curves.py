@@ -64,7 +64,7 @@ def roc(truth: Bools, scores: Floats, max_points: int = MAX_POINTS) -> RocCurve 
     """The ROC curve of one class, thinned to `max_points`; None without a positive or without a negative."""
     if truth.all() or not truth.any():
         return None
-    fpr, tpr, thresholds = roc_curve(truth, scores)
+    fpr, tpr, thresholds = roc_curve(truth, scores, drop_intermediate=False)
     # scikit-learn starts at an infinite threshold, which neither JSON nor KFP's metrics can hold.
     thresholds[0] = np.nextafter(np.float64(scores.max()), np.inf)
     keep = _thin(fpr, tpr, max_points)
