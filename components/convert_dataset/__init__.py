@@ -1,1 +1,5 @@
 """See component.py."""
+
+from kubesight.components.convert_dataset.component import convert_dataset
+
+__all__ = ["convert_dataset"]

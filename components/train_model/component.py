@@ -1,0 +1,58 @@
+"""One training."""
+
+from kfp import dsl
+
+from kubesight.components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def train_model(
+    training_data: dsl.Input[dsl.Dataset],
+    validation_data: dsl.Input[dsl.Dataset],
+    model: dsl.Output[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
+    log: dsl.Output[dsl.Markdown],
+    model_name: str = "seresnext",
+    hyperparameters: str = "{}",
+    weights: str = "default",
+    training_folder: str = "",
+) -> None:
+    """Train a model and keep the weights of its best epoch.
+
+    Args:
+        training_data: the training part.
+        validation_data: the validation part; its primary metric chooses the epoch that is kept.
+        model: the model folder: `modelcard.json`, `weights.safetensors`, `labels.json`.
+        metrics: those of the kept epoch.
+        log: the epochs as a table.
+        model_name: a name that `kubesight models` lists, or `timm/NAME`.
+        hyperparameters: JSON object of names and values; what is missing has its default.
+        weights: `default` (the library's download), `none`, or a path or URL.
+        training_folder: where checkpoints are kept, so that a retry goes on from them: a folder of a mounted volume.
+            Empty keeps them beside the model.
+    """
+    import json
+    import shutil
+    from pathlib import Path
+
+    from kubesight.components.summaries import training_markdown
+    from kubesight.train.trainer import train
+
+    folder = Path(training_folder or f"{model.path}.training")
+    settings = json.loads(hyperparameters)
+    card = train(
+        training_data.path,
+        validation_data.path,
+        folder,
+        model_name=model_name,
+        hyperparameters=settings,
+        weights=weights,
+    )
+    if card is None:
+        raise SystemExit("training was stopped before its end; a retry goes on from the last checkpoint")
+    shutil.copytree(folder / "model", model.path, dirs_exist_ok=True)
+    model.framework = card.framework
+    model.metadata.update(task=str(card.task), model_name=card.model_name, classes=len(card.classes))
+    for name, value in card.metrics.items():
+        metrics.log_metric(name, value)
+    Path(log.path).write_text(training_markdown(card, folder / "metrics.jsonl"), encoding="utf-8")
