@@ -5,6 +5,7 @@ The output folder holds `metrics.json` (what `summarise` gives), `predictions.js
 """
 
 import logging
+import time
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,6 +26,7 @@ from kubesight.storage.files import atomic_folder, sha256_file, write_json
 METRICS_FILE = "metrics.json"
 PREDICTIONS_FILE = "predictions.jsonl"
 REPORT_FILE = "report.html"
+SECONDS_BETWEEN_REMARKS = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -95,10 +97,14 @@ def _run_model(model: Path, card: ModelCard, truth: Truth, batch_size: int, stre
     """Predict picture by picture, each answer written as it comes."""
     predictor = load_predictor(model, batch_size=batch_size)
     probabilities = np.zeros((len(truth.urls), len(card.classes)))
+    told = time.monotonic()
     for row, prediction in enumerate(predictor.predict(truth.urls)):
         probabilities[row] = prediction.probabilities
         predicted = [prediction.predicted] if isinstance(prediction.predicted, str) else prediction.predicted
         _write_line(stream, truth, row, predicted, prediction.probabilities)
+        if time.monotonic() - told > SECONDS_BETWEEN_REMARKS:
+            told = time.monotonic()
+            _log.info("evaluated %d of %d pictures", row + 1, len(truth.urls))
     return judge_probabilities(truth, card.classes, probabilities)
 
 

@@ -211,6 +211,10 @@ def test_per_class_equals_scikit_learn_and_its_means_are_the_macro_metrics():
 def test_confusion_matrix_has_a_row_and_a_column_for_every_class():
     matrix = confusion_matrix([0, 0, 2], [0, 2, 2], 4)
     assert matrix.tolist() == [[1, 0, 1, 0], [0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
+    labels, probabilities = random_multiclass(8)
+    predicted = probabilities.argmax(axis=1)
+    assert confusion_matrix(labels, predicted, 8).tolist() == sk.confusion_matrix(labels, predicted).tolist()
+    assert confusion_matrix([0, 0], [0, 0], 1).tolist() == [[2]]
     assert confusion_matrix([], [], 2).tolist() == [[0, 0], [0, 0]]
 
 
