@@ -25,11 +25,12 @@ def open_page(page: Path, screenshot: Path, *, width: int = 1200, height: int = 
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("no chromium on this machine (Debian: apt-get install chromium)")
+    # In one process, a sandboxed frame is painted before the picture is taken; in its own it may come too late.
     with tempfile.TemporaryDirectory() as profile:
         command = [
             program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
             "--disable-background-networking", "--disable-component-update", "--disable-sync",
-            "--hide-scrollbars", f"--user-data-dir={profile}", f"--window-size={width},{height}",
+            "--hide-scrollbars", "--disable-features=IsolateSandboxedIframes", f"--user-data-dir={profile}", f"--window-size={width},{height}",
             "--enable-logging=stderr", "--v=0", f"--screenshot={screenshot}",
             *(["--blink-settings=preferredColorScheme=0"] if dark else []),
             page.absolute().as_uri(),

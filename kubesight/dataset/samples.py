@@ -65,7 +65,7 @@ def _choose(statistics: Statistics, limit: int) -> list[tuple[str, Row]]:
 def _draw(image: np.ndarray, row: Row, colours: dict[str, Rgb]) -> np.ndarray:
     if isinstance(row, DetectionRow):
         corners = [(box.topX, box.topY, box.bottomX, box.bottomY, box.label) for box in row.label]
-        return draw_boxes(image, corners, colours=colours, tags=len(corners) <= 12)
+        return draw_boxes(image, corners, colours=colours, tags=len(set(colours.values())) < len(colours))
     if isinstance(row, SegmentationRow):
         rings = [(item.polygon, item.label) for item in row.label if item.rle is None]
         masks = [(rle_mask(item.rle), item.label) for item in row.label if item.rle is not None]

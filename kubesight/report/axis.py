@@ -17,7 +17,7 @@ def round_ticks(low: float, high: float, count: int = 6, *, whole: bool = False)
 
     The first is at or below `low` and the last at or above `high`. With `whole` they are whole numbers.
     """
-    if high <= low:
+    if high - low <= 1e-9 * max(abs(low), abs(high)):
         high = low + (abs(low) or 1.0)
     raw = (high - low) / max(1, count - 1)
     power = 10.0 ** math.floor(math.log10(raw))

@@ -170,7 +170,9 @@ def _edges(values: np.ndarray, bins: int | Sequence[float] | None, log: bool) ->
         return [float(edge) for edge in np.geomspace(low, high, (bins or 24) + 1)], False
     if bins is None and high - low <= 50 and bool((values == np.round(values)).all()):
         return [float(edge) - 0.5 for edge in range(int(low), int(high) + 2)], True
-    return round_ticks(low, high, (bins or 24) + 1), False
+    edges = round_ticks(low, high, (bins or 24) + 1)
+    # A tick may lie above the smallest value by a rounding error; that value belongs to the first range all the same.
+    return [min(edges[0], low), *edges[1:-1], max(edges[-1], high)], False
 
 
 def _histogram_ticks(edges: Sequence[float], single: bool, log: bool) -> list[float]:

@@ -37,6 +37,8 @@ def chip(label: str, colour: Rgb, note: str = "") -> Html:
 def shrink(image: np.ndarray, size: int) -> np.ndarray:
     """The picture with its long side at most `size` pixels (uint8 RGB, HxWx3); smaller ones are unchanged."""
     height, width = image.shape[:2]
+    if not image.size:
+        raise ValueError(f"a picture without pixels: its shape is {image.shape}")
     scale = size / max(height, width)
     if scale >= 1:
         return image
