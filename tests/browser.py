@@ -30,7 +30,8 @@ def open_page(page: Path, screenshot: Path, *, width: int = 1200, height: int = 
         command = [
             program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
             "--disable-background-networking", "--disable-component-update", "--disable-sync",
-            "--hide-scrollbars", "--disable-features=IsolateSandboxedIframes", f"--user-data-dir={profile}", f"--window-size={width},{height}",
+            "--hide-scrollbars", "--disable-features=IsolateSandboxedIframes",
+            f"--user-data-dir={profile}", f"--window-size={width},{height}",
             "--enable-logging=stderr", "--v=0", f"--screenshot={screenshot}",
             *(["--blink-settings=preferredColorScheme=0"] if dark else []),
             page.absolute().as_uri(),
