@@ -1,0 +1,276 @@
+"""What a sweep may draw a setting from: Azure's expressions, as text or as mappings, checked when they are read."""
+
+import difflib
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kubesight.errors import HyperparameterError
+from kubesight.hyperparameters.coerce import coerce
+from kubesight.hyperparameters.spec import Hyperparameter
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some values."""
+
+    values: tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        """There must be one at least."""
+        if not self.values:
+            raise ValueError("choice has no values")
+
+    def endpoints(self) -> tuple[Any, ...]:
+        """All values that may be drawn."""
+        return self.values
+
+
+@dataclass(frozen=True)
+class RandInt:
+    """A whole number from 0 up to, not including, `upper`."""
+
+    upper: int
+
+    def __post_init__(self) -> None:
+        """It must be able to draw something."""
+        if self.upper != int(self.upper) or self.upper < 1:
+            raise ValueError(f"upper is {self.upper:g}, but must be a whole number >= 1")
+        object.__setattr__(self, "upper", int(self.upper))
+
+    def endpoints(self) -> tuple[int, int]:
+        """The least and the greatest number that may be drawn."""
+        return 0, self.upper - 1
+
+
+@dataclass(frozen=True)
+class _Interval:
+    """Two ends in order, and with `step` only multiples of it."""
+
+    low: float
+    high: float
+    step: float | None = None
+
+    def __post_init__(self) -> None:
+        """The ends must be in order and the step positive."""
+        if self.low > self.high:
+            raise ValueError(f"the lower end {self.low:g} is above the upper end {self.high:g}")
+        if self.step is not None and self.step <= 0:
+            raise ValueError(f"q is {self.step:g}, but must be > 0")
+
+    def _rounded(self, value: float) -> float:
+        return value if self.step is None else round(value / self.step) * self.step
+
+
+@dataclass(frozen=True)
+class Uniform(_Interval):
+    """Evenly between two numbers; with a step, rounded to its multiples (Azure's `quniform`)."""
+
+    def endpoints(self) -> tuple[float, float]:
+        """The least and the greatest number that may be drawn."""
+        return self._rounded(self.low), self._rounded(self.high)
+
+
+@dataclass(frozen=True)
+class LogUniform(_Interval):
+    """exp of an even draw: `low` and `high` are logarithms, as in Azure."""
+
+    def endpoints(self) -> tuple[float, float]:
+        """The least and the greatest number that may be drawn."""
+        try:
+            return self._rounded(math.exp(self.low)), self._rounded(math.exp(self.high))
+        except OverflowError:
+            raise HyperparameterError(
+                f"exp({self.high:g}) is too large a number", hint="The ends of loguniform are logarithms."
+            ) from None
+
+
+@dataclass(frozen=True)
+class ReverseLogUniform(_Interval):
+    """Evenly in log(1 - x), for numbers close to 1 (SageMaker's `ReverseLogarithmic`): 0 <= low <= x <= high < 1."""
+
+    def __post_init__(self) -> None:
+        """Both ends must be in [0, 1)."""
+        super().__post_init__()
+        if self.low < 0 or self.high >= 1:
+            raise ValueError("a reverse logarithmic range must lie in [0, 1)")
+
+    def endpoints(self) -> tuple[float, float]:
+        """The least and the greatest number that may be drawn."""
+        return self.low, self.high
+
+
+@dataclass(frozen=True)
+class Normal:
+    """A normal draw; what falls outside the setting's range has to be drawn again."""
+
+    mu: float
+    sigma: float
+    step: float | None = None
+
+    def __post_init__(self) -> None:
+        """Spread and step must be positive."""
+        if self.sigma <= 0:
+            raise ValueError(f"sigma is {self.sigma:g}, but must be > 0")
+        if self.step is not None and self.step <= 0:
+            raise ValueError(f"q is {self.step:g}, but must be > 0")
+
+    def endpoints(self) -> tuple[float, ...]:
+        """The middle: there is no least and no greatest number."""
+        return (self.mu if self.step is None else round(self.mu / self.step) * self.step,)
+
+
+@dataclass(frozen=True)
+class LogNormal(Normal):
+    """exp of a normal draw."""
+
+    def endpoints(self) -> tuple[float, ...]:
+        """The median."""
+        middle = math.exp(min(self.mu, 700.0))
+        return (middle if self.step is None else round(middle / self.step) * self.step,)
+
+
+Distribution = Choice | RandInt | Uniform | LogUniform | ReverseLogUniform | Normal | LogNormal
+
+_BOUNDS, _BELL = ("min_value", "max_value"), ("mu", "sigma")
+_KINDS: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "choice": (Choice, ("values",)),
+    "randint": (RandInt, ("upper",)),
+    "uniform": (Uniform, _BOUNDS),
+    "quniform": (Uniform, (*_BOUNDS, "q")),
+    "loguniform": (LogUniform, _BOUNDS),
+    "qloguniform": (LogUniform, (*_BOUNDS, "q")),
+    "normal": (Normal, _BELL),
+    "qnormal": (Normal, (*_BELL, "q")),
+    "lognormal": (LogNormal, _BELL),
+    "qlognormal": (LogNormal, (*_BELL, "q")),
+}
+_CALL = re.compile(r"\s*([A-Za-z_]\w*)\s*\((.*)\)\s*", re.DOTALL)
+
+
+def parse(expression: Any) -> Distribution:
+    """Read one entry of a search space.
+
+    Args:
+        expression: `uniform(0.001, 0.01)`, `choice('sgd', 'adam')`,
+            `{type: uniform, min_value: 0.001, max_value: 0.01}`, `{type: choice, values: [sgd, adam]}`,
+            or a plain value, which is then the only one.
+
+    Returns:
+        The distribution; values of a choice are as written, `typed` reads them.
+
+    Raises:
+        HyperparameterError: an unknown distribution, wrong arguments, or ends out of order.
+    """
+    if isinstance(expression, Mapping):
+        return _from_mapping(expression)
+    if isinstance(expression, str) and (call := _CALL.fullmatch(expression)):
+        return _from_call(call[1], call[2])
+    if isinstance(expression, list):
+        raise HyperparameterError(
+            f"{expression!r} is a list", hint="Write {type: choice, values: [...]}, or choice(...)."
+        )
+    return Choice((expression,))
+
+
+def _from_mapping(expression: Mapping[str, Any]) -> Distribution:
+    arguments = dict(expression)
+    kind = _kind(str(arguments.pop("type", "")))
+    names = _KINDS[kind][1]
+    if set(arguments) != set(names):
+        wanted = ", ".join(names)
+        raise HyperparameterError(f"{kind} has {', '.join(arguments) or 'nothing'}, but needs {wanted}")
+    if kind == "choice":
+        values = arguments["values"]
+        if isinstance(values, str) and (call := _CALL.fullmatch(values)):
+            return _from_call(call[1], call[2])
+        if not isinstance(values, list):
+            raise HyperparameterError(f"values of choice are {values!r}, but must be a list")
+        return _made(kind, [tuple(values)])
+    return _made(kind, [_finite(kind, name, arguments[name]) for name in names])
+
+
+def _from_call(kind: str, text: str) -> Distribution:
+    kind = _kind(kind)
+    parts = _parts(text)
+    names = _KINDS[kind][1]
+    if kind == "choice":
+        if len(parts) == 1 and parts[0].startswith("[") and parts[0].endswith("]"):
+            parts = _parts(parts[0][1:-1])
+        return _made(kind, [tuple(_unquoted(part) for part in parts)])
+    if len(parts) != len(names):
+        raise HyperparameterError(f"{kind}({text}) has {len(parts)} arguments, but needs {', '.join(names)}")
+    return _made(kind, [_finite(kind, name, part) for name, part in zip(names, parts, strict=True)])
+
+
+def _kind(name: str) -> str:
+    if name.lower() in _KINDS:
+        return name.lower()
+    near = difflib.get_close_matches(name.lower(), _KINDS, 1)
+    hint = f"Did you mean {near[0]}?" if near else f"There are {', '.join(_KINDS)}."
+    raise HyperparameterError(f"unknown distribution {name!r}", hint=hint)
+
+
+def _parts(text: str) -> list[str]:
+    """Split at commas that are in no quotes and no brackets."""
+    parts, depth, quote, start = [], 0, "", 0
+    for place, char in enumerate(text):
+        if quote:
+            quote = "" if char == quote else quote
+        elif char in "'\"":
+            quote = char
+        elif char in "([{":
+            depth += 1
+        elif char in ")]}":
+            depth -= 1
+        elif char == "," and depth == 0:
+            parts.append(text[start:place].strip())
+            start = place + 1
+    last = text[start:].strip()
+    return [*parts, last] if last or parts else []
+
+
+def _unquoted(part: str) -> str:
+    return part[1:-1] if len(part) >= 2 and part[0] == part[-1] and part[0] in "'\"" else part
+
+
+def _finite(kind: str, name: str, value: Any) -> float:
+    return coerce(Hyperparameter(f"{name} of {kind}", "float", "", default=0.0), value)
+
+
+def _made(kind: str, arguments: list[Any]) -> Distribution:
+    try:
+        return _KINDS[kind][0](*arguments)
+    except ValueError as error:
+        raise HyperparameterError(f"{kind}: {error}") from None
+
+
+def typed(distribution: Distribution, row: Hyperparameter, *, written: str | None = None) -> Distribution:
+    """Check a distribution against its row, and give the values of a choice their type.
+
+    Args:
+        distribution: what was read.
+        row: the row as it is for the model.
+        written: the name that the user wrote, for messages.
+
+    Raises:
+        HyperparameterError: a value that may be drawn is not one that the row allows.
+    """
+    if isinstance(distribution, Choice):
+        return Choice(tuple(coerce(row, value, written=written) for value in distribution.values))
+    kind = type(distribution).__name__.lower()
+    if row.kind not in ("int", "float"):
+        raise HyperparameterError(
+            f"{written or row.name} cannot be drawn from {kind}: it must be {row.allowed()}", hint="Use choice(...)."
+        )
+    step = getattr(distribution, "step", None)
+    if row.kind == "int" and not isinstance(distribution, RandInt) and (step is None or step != int(step)):
+        raise HyperparameterError(
+            f"{written or row.name} is a whole number, which {kind} does not draw",
+            hint=f"Use q{kind}(..., 1), randint(...) or choice(...).",
+        )
+    for end in distribution.endpoints():
+        coerce(row, end, written=written)
+    return distribution
