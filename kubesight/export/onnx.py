@@ -24,7 +24,9 @@ from kubesight.models.inputs import normalise
 
 OPSET = 17
 TOLERANCE = 1e-4
+_OUTPUTS = ["probabilities", "logits"]
 _BATCH = 8
+_ALONE = 2  # of them, how many are also run one at a time
 _FILE_LIMIT = 2**31  # a protobuf message ends here
 _log = logging.getLogger("kubesight")
 
@@ -99,7 +101,7 @@ def _write(deployed: DeployedNetwork, card: ModelCard, file: Path) -> None:
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 deployed, (example,), str(file), dynamo=False, opset_version=OPSET,
-                input_names=["images"], output_names=["probabilities", "logits"],
+                input_names=["images"], output_names=_OUTPUTS,
                 dynamic_axes={"images": batch_first, "probabilities": batch_first, "logits": batch_first},
             )  # fmt: skip
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:
@@ -157,25 +159,28 @@ def _pictures(card: ModelCard, data: Path | str | None, samples: int) -> tuple[n
 
 
 def _compare(deployed: DeployedNetwork, file: Path, pictures: np.ndarray) -> dict[str, Any]:
-    """Probabilities of the file against those of the network: in batches, and each of the first few alone."""
+    """Outputs of the file against those of the network: in batches, and the first few one at a time."""
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     with torch.inference_mode():
         batches = [torch.from_numpy(pictures[i : i + _BATCH]) for i in range(0, len(pictures), _BATCH)]
-        truth = np.concatenate([deployed(batch)[0].numpy() for batch in batches])
+        truth = [np.concatenate(parts) for parts in zip(*(deployed(batch) for batch in batches), strict=True)]
 
-    def run(step: int, count: int) -> np.ndarray:
-        parts = [pictures[i : i + step] for i in range(0, count, step)]
-        return np.concatenate([session.run(["probabilities"], {"images": part})[0] for part in parts])
+    def run(step: int, count: int) -> list[np.ndarray]:
+        parts = [session.run(_OUTPUTS, {"images": pictures[i : i + step]}) for i in range(0, count, step)]
+        return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 
-    alone = min(len(pictures), _BATCH)
-    together, singly = run(_BATCH, len(pictures)), run(1, alone)
-    difference = max(np.abs(together - truth).max(), np.abs(singly - truth[:alone]).max())
+    together, singly = run(_BATCH, len(pictures)), run(1, _ALONE)
+    differences = [
+        max(np.abs(many - true).max(), np.abs(one - true[:_ALONE]).max())
+        for many, one, true in zip(together, singly, truth, strict=True)
+    ]
     if deployed.multilabel:
-        equal = (together > 0.5) == (truth > 0.5)
+        equal = (together[0] > 0.5) == (truth[0] > 0.5)
     else:
-        equal = together.argmax(axis=1) == truth.argmax(axis=1)
+        equal = together[0].argmax(axis=1) == truth[0].argmax(axis=1)
     return {
-        "max_abs_difference": float(difference),
+        "max_abs_difference": float(differences[0]),
+        "max_abs_difference_of_logits": float(differences[1]),
         "tolerance": TOLERANCE,
         "agreement": float(equal.mean()),
         "samples": len(pictures),
