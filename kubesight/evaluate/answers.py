@@ -43,9 +43,9 @@ def load_truth(path: Path | str, task: Task | str | None = None) -> Truth:
         DatasetError: it is for another task, is not for classification, or has no pictures.
     """
     dataset = Dataset(path)
-    if task is not None and Task(task) is not dataset.task:
+    if task is not None and task != dataset.task:
         raise DatasetError(
-            f"the data set is for {dataset.task}, not for {Task(task)}",
+            f"the data set is for {dataset.task}, not for {task}",
             where=str(dataset.path),
             hint="Leave --task out to take the data set's.",
         )

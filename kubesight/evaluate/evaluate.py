@@ -71,13 +71,18 @@ def evaluate(
                 _write_answers(stream, answers)
             elif model is not None and card is not None:
                 answers = _run_model(Path(model), card, truth, batch_size, stream)
-        for warning in answers.warnings:
-            _log.warning(warning)
-        summary = summarise(answers)
-        summary["model"] = _describe_model(model, card)
-        summary["predictions"] = _describe_predictions(predictions)
-        write_json(folder / METRICS_FILE, summary)
-        (folder / REPORT_FILE).write_text(render_report(answers, summary), encoding="utf-8")
+        return _write_summary(folder, answers, _describe_model(model, card), _describe_predictions(predictions))
+
+
+def _write_summary(
+    folder: Path, answers: Answers, model: dict[str, Any] | None, predictions: dict[str, Any] | None
+) -> dict[str, float]:
+    """Write `metrics.json` and `report.html`, and give the metrics."""
+    for warning in answers.warnings:
+        _log.warning(warning)
+    summary = {**summarise(answers), "model": model, "predictions": predictions}
+    write_json(folder / METRICS_FILE, summary)
+    (folder / REPORT_FILE).write_text(render_report(answers, summary), encoding="utf-8")
     metrics: dict[str, float] = summary["metrics"]
     return metrics
 

@@ -259,6 +259,9 @@ def test_classes_that_the_model_lacks_count_as_missed_with_a_warning(truth, line
 def test_truth_is_checked_against_the_task(tmp_path, truth):
     with pytest.raises(DatasetError, match="is for image_classification, not for image_classification_multilabel"):
         load_truth(truth.dataset.path, "image_classification_multilabel")
+    with pytest.raises(DatasetError, match="is for image_classification, not for classification"):
+        load_truth(truth.dataset.path, "classification")
+    assert load_truth(truth.dataset.path, "image_classification").urls == [url for url, _ in PICTURES]
     with DatasetWriter(tmp_path / "boxes", Task.DETECTION) as writer:
         writer.write(DetectionRow(image_url="/x.jpg", label=[]))
     with pytest.raises(DatasetError, match="image_object_detection cannot be evaluated"):

@@ -187,6 +187,19 @@ def test_without_probabilities_the_other_metrics_are_the_same():
     assert len(part) == 15
 
 
+def test_ranking_metrics_can_be_left_out_where_they_cost_too_much():
+    labels, probabilities = random_multiclass(9)
+    whole = multiclass_metrics(labels, probabilities, names(8))
+    light = multiclass_metrics(labels, probabilities, names(8), ranking=False)
+    assert whole.keys() - light.keys() == {
+        f"{family}_{average}" for family in ("AUC", "average_precision_score") for average in AVERAGES
+    }
+    assert light == {name: whole[name] for name in light}
+    truth, scores = random_multilabel(9)
+    light = multilabel_metrics(truth, scores, names(6), ranking=False)
+    assert not [name for name in light if name.startswith(("AUC", "average"))]
+
+
 def test_per_class_equals_scikit_learn_and_its_means_are_the_macro_metrics():
     labels, probabilities = random_multilabel(6)
     predicted = probabilities > 0.5
