@@ -37,13 +37,17 @@ class Place(NamedTuple):
 
 @dataclass
 class Integrity:
-    """What was found; every list holds rows as `report.json` keeps them."""
+    """What was found; every list holds rows as `report.json` keeps them.
+
+    `check_images` says whether pictures were decoded, `decoded` how many without an error.
+    """
 
     unreadable: list[dict[str, Any]] = field(default_factory=list)
     changed: list[dict[str, Any]] = field(default_factory=list)
     duplicates: list[dict[str, Any]] = field(default_factory=list)
     remote: int = 0
     decoded: int = 0
+    check_images: bool = False
 
     def duplicate_counts(self) -> dict[str, int]:
         """Groups of equal pictures, surplus pictures in them, groups across parts, groups with unequal labels."""
@@ -85,6 +89,7 @@ class Examiner:
 
         Yields once a row, for a progress bar.
         """
+        self.found.check_images = decode
         sizes = np.asarray(self._sizes)
         unique, inverse, counts = np.unique(sizes, return_inverse=True, return_counts=True)
         shared = (counts[inverse] > 1) & (unique[inverse] >= 0)

@@ -27,39 +27,49 @@ from kubesight.report.pictures import Rgb
 
 _LABELLED_SIZE, _DRAWN_SIZE = 160, 320
 _LABELLED_LIMIT, _DRAWN_LIMIT = 60, 24
+_TRIES = 4  # so many times the limit are tried before the page goes without
 _CAPTION_CLASSES = 6
 
 
-def sample_pictures(statistics: Statistics) -> Iterator[tuple[str, str]]:
+def sample_pictures(statistics: Statistics) -> list[tuple[str, str]]:
     """(data URI, caption) of the samples, class by class; unreadable and remote pictures are passed over."""
     drawn = statistics.task in {Task.DETECTION, Task.SEGMENTATION}
-    size = _DRAWN_SIZE if drawn else _LABELLED_SIZE
+    size, limit = (_DRAWN_SIZE, _DRAWN_LIMIT) if drawn else (_LABELLED_SIZE, _LABELLED_LIMIT)
     colours = label_colours(statistics.per_class())
-    for part, row in _choose(statistics, _DRAWN_LIMIT if drawn else _LABELLED_LIMIT):
-        if local_path(row.image_url) is None:
+    seen: set[str] = set()
+    shown: list[tuple[int, str, str]] = []
+    for order, part, row in _candidates(statistics, limit):
+        if len(shown) == limit or len(seen) == _TRIES * limit:
+            break
+        if row.image_url in seen or local_path(row.image_url) is None:
             continue
+        seen.add(row.image_url)
         try:
             image = shrink(read_image(row.image_url, min_size=size), size)
-            yield thumbnail(_draw(image, row, colours), size), _caption(row, part, statistics, colours)
+            picture = thumbnail(_draw(image, row, colours), size)
         except DatasetError:
             continue
+        shown.append((order, picture, _caption(row, part, statistics, colours)))
+    return [(picture, caption) for _, picture, caption in sorted(shown, key=lambda item: item[0])]
 
 
-def _choose(statistics: Statistics, limit: int) -> list[tuple[str, Row]]:
-    """One of each class, then a second of each and so on; sorted by class. Of too many classes, evenly spread ones."""
+def _candidates(statistics: Statistics, limit: int) -> Iterator[tuple[int, str, Row]]:
+    """(rank of the class, part, row): one of each class, then a second of each and so on.
+
+    Where there are more classes than pictures to show, evenly spread ones come first.
+    """
     names = [name for name in statistics.per_class() if name in statistics.samples]
-    if len(names) > limit:
-        names = [names[i] for i in np.linspace(0, len(names) - 1, limit).round().astype(int)]
     if BACKGROUND in statistics.samples:
         names.append(BACKGROUND)
-    chosen: dict[str, tuple[int, str, Row]] = {}
+    ranks = {name: rank for rank, name in enumerate(names)}
+    if len(names) > limit:
+        first = [names[i] for i in np.linspace(0, len(names) - 1, limit).round().astype(int)]
+        names = list(dict.fromkeys(first + names))
     for turn in range(statistics.kept_per_class):
-        for order, name in enumerate(names):
-            kept = statistics.samples[name]
-            if turn < len(kept) and len(chosen) < limit:
-                part, row = kept[turn]
-                chosen.setdefault(row.image_url, (order, part, row))
-    return [(part, row) for _, part, row in sorted(chosen.values(), key=lambda item: item[0])]
+        for name in names:
+            if turn < len(statistics.samples[name]):
+                part, row = statistics.samples[name][turn]
+                yield ranks[name], part, row
 
 
 def _draw(image: np.ndarray, row: Row, colours: dict[str, Rgb]) -> np.ndarray:

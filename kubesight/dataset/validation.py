@@ -61,7 +61,7 @@ def validate(
         "unreadable": found.unreadable,
         "changed": found.changed,
         "duplicates": {**found.duplicate_counts(), "found": found.duplicates},
-        "checked": {"decoded": found.decoded, "remote": found.remote, "check_images": check_images},
+        "checked": {"decoded": found.decoded, "remote": found.remote, "check_images": found.check_images},
     }
     write_json(target / REPORT_FILE, value)
     html = render(opened, statistics, found, conversion, warnings)

@@ -99,7 +99,7 @@ def _overview(
 
 
 def _checked(found: Integrity, statistics: Statistics) -> str:
-    if found.decoded or found.unreadable:
+    if found.check_images:
         return f"{plural(found.decoded, 'picture')} of {statistics.images:,} were decoded."
     return "The pictures were not decoded; missing and duplicate files were looked for."
 
