@@ -84,28 +84,31 @@ class Examiner:
         except (OSError, ValueError):
             self._sizes.append(_MISSING)
 
-    def examine(self, rows: Iterable[tuple[Place, Row]], *, decode: bool) -> Iterator[None]:
+    def examine(
+        self, rows: Iterable[tuple[Place, Row]], *, decode: bool, progress: Callable[[int, int], None] | None = None
+    ) -> None:
         """Read the files that need it: all of them to decode, else those whose size is not theirs alone.
 
-        Yields once a row, for a progress bar.
+        `progress` is called with the number of files read and to be read.
         """
         self.found.check_images = decode
         sizes = np.asarray(self._sizes)
-        unique, inverse, counts = np.unique(sizes, return_inverse=True, return_counts=True)
-        shared = (counts[inverse] > 1) & (unique[inverse] >= 0)
+        _, inverse, counts = np.unique(sizes, return_inverse=True, return_counts=True)
+        shared = (counts[inverse] > 1) & (sizes >= 0)
+        needed = sizes != _REMOTE if decode else shared | (sizes == _MISSING)
+        total = int(needed.sum())
+        if not total:
+            return
 
-        def check(work: tuple[int, Place, Row]) -> tuple[int, Place, Row, _Checked | None]:
+        def check(work: tuple[int, Place, Row]) -> tuple[int, Place, Row, _Checked]:
             index, place, row = work
-            wanted = bool(shared[index])
-            if sizes[index] == _REMOTE or not (decode or wanted or sizes[index] == _MISSING):
-                return index, place, row, None
-            return index, place, row, _check(row, decode=decode, digest=wanted)
+            return index, place, row, _check(row, decode=decode, digest=bool(shared[index]))
 
-        numbered = ((index, place, row) for index, (place, row) in enumerate(rows))
-        for index, place, row, checked in _parallel(check, numbered):
-            if checked is not None:
-                self._keep(index, place, row, checked, decode=decode)
-            yield
+        work = ((index, place, row) for index, (place, row) in enumerate(rows) if needed[index])
+        for done, (index, place, row, checked) in enumerate(_parallel(check, work), start=1):
+            self._keep(index, place, row, checked, decode=decode)
+            if progress is not None:
+                progress(done, total)
 
     def _keep(self, index: int, place: Place, row: Row, checked: "_Checked", *, decode: bool) -> None:
         entry = {"part": place.part, "image_url": row.image_url, "file": place.file, "line": place.line}

@@ -1,7 +1,7 @@
 """`kubesight validate`: what is in a data set and what is wrong with it, before anything is trained."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,24 +125,23 @@ def _look(
     for place, row in _rows(opened, names):
         statistics.add(place.part, row)
         examiner.note_size(row)
-    with _bar(statistics.images if progress else None) as advance:
-        for _ in examiner.examine(_rows(opened, names), decode=check_images):
-            advance()
+    with _bar(progress) as advance:
+        examiner.examine(_rows(opened, names), decode=check_images, progress=advance)
     examiner.name_duplicates(_rows(opened, names))
     return statistics, examiner.found
 
 
 @contextlib.contextmanager
-def _bar(total: int | None) -> Iterator[Any]:
-    if total is None:
-        yield lambda: None
+def _bar(wanted: bool) -> Iterator[Callable[[int, int], None] | None]:
+    if not wanted:
+        yield None
         return
     from rich.console import Console
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("reading pictures", total=total)
-        yield lambda: bar.advance(task)
+        task = bar.add_task("reading pictures", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _conversion(opened: Sequence[Dataset]) -> Report:

@@ -1,6 +1,7 @@
 """Axes of a chart: round tick marks, their text, and the frame that they stand on."""
 
 import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -81,6 +82,11 @@ def text(
     mark = f' class="{kind}"' if kind else ""
     place = "" if anchor == "start" else f' text-anchor="{anchor}"'
     return Html(f'<text{mark} x="{x:g}" y="{y:g}"{place}>{escape(content)}</text>')
+
+
+def text_width(content: str) -> float:
+    """About how many pixels a line of SVG text takes; Chinese, Japanese and Korean characters are twice as wide."""
+    return sum(13.0 if unicodedata.east_asian_width(character) in "WF" else 7.0 for character in content)
 
 
 def frame(x: Scale, y: Scale, x_ticks: Sequence[float], y_ticks: Sequence[float], x_label: str, y_label: str) -> Html:

@@ -16,6 +16,7 @@ from kubesight.report.axis import (
     log_ticks,
     round_ticks,
     text,
+    text_width,
     tick_text,
     vertical,
 )
@@ -51,8 +52,8 @@ def bars(
     shown = list(labels)[:limit]
     totals = [sum(float(numbers[i]) for numbers in series.values()) for i in range(len(shown))]
     names = [shorten(str(name), _NAME_LENGTH) for name in shown]
-    left = 12 + 7 * max((len(name) for name in names), default=0)
-    right = 12 + 7 * max((len(number(whole(total))) for total in totals), default=0)
+    left = 12 + max((text_width(name) for name in names), default=0)
+    right = 12 + max((text_width(number(whole(total))) for total in totals), default=0)
     scale = Scale(0, max(totals, default=0) or 1, left, WIDTH - right)
     parts: list[str] = []
     for row, (label, name, total) in enumerate(zip(shown, names, totals, strict=True)):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from kubesight.report.axis import chart, text
+from kubesight.report.axis import chart, text, text_width
 from kubesight.report.markup import Html, escape, join, number, shorten, whole
 
 LABELLED_SIDE = 45
@@ -15,6 +15,7 @@ LABELLED_SIDE = 45
 
 _PICTURE_SIDE = 180
 _NAMED_TICKS = 30
+_NAME_LENGTH = 20
 _BLUE = (90, 130, 230)
 
 
@@ -126,11 +127,11 @@ def _names(
     """The names at the left and, turned, at the top: each `every`-th one."""
     parts: list[str] = []
     for i in range(0, len(rows), every):
-        parts.append(text(left - 6, top + (i + 0.5) * low + 4, shorten(rows[i], 20), "end", "v"))
+        parts.append(text(left - 6, top + (i + 0.5) * low + 4, shorten(rows[i], _NAME_LENGTH), "end", "v"))
     for j in range(0, len(columns), every):
         x = left + (j + 0.5) * side + 4
         turn = f'transform="translate({x:g} {top - 6}) rotate(-90)"'
-        parts.append(f'<text class="v" {turn}>{escape(shorten(columns[j], 20))}</text>')
+        parts.append(f'<text class="v" {turn}>{escape(shorten(columns[j], _NAME_LENGTH))}</text>')
     if row_label:
         middle = top + low * len(rows) / 2
         turn = f'transform="rotate(-90 12 {middle:g})" x="12" y="{middle:g}" text-anchor="middle"'
@@ -141,7 +142,7 @@ def _names(
 
 
 def _name_room(names: list[str], label: str) -> int:
-    return 14 + 7 * min(20, max(len(name) for name in names)) + (18 if label else 0)
+    return round(14 + max(text_width(shorten(name, _NAME_LENGTH)) for name in names) + (18 if label else 0))
 
 
 def _short(value: float) -> str:

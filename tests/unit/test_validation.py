@@ -384,3 +384,11 @@ def test_rows_are_not_held(tmp_path):
     tracemalloc.stop()
     # 20,000 such rows as objects are over 20 MB.
     assert peak < 8_000_000
+
+
+def test_progress_goes_to_standard_error(tmp_path, capsys):
+    data = classification(tmp_path, ["a", "b"])
+    validate([data], progress=True)
+    shown = capsys.readouterr()
+    assert "reading pictures" in shown.err
+    assert shown.out == ""
