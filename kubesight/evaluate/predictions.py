@@ -73,7 +73,7 @@ class _Reader:
             self.unknown.append(row)
             return
         self._check_one_of_a_kind(row, url, where)
-        if _shared_ending(url, row.picture) < len(_path(row.picture).parts):
+        if url != row.picture and _shared_ending(url, row.picture) < len(_path(row.picture).parts):
             self._remark("the picture was found by the end of its path, the beginning differs", where)
         if row.unused:
             self._remark(f"not used: {', '.join(sorted(row.unused))}", where)
@@ -181,22 +181,17 @@ class _Reader:
     def _vector(self, row: GivenRow, where: str) -> NDArray[np.float64] | None:
         if row.probabilities is None:
             return None
-        vector = np.zeros(len(self.known))
         given = row.probabilities
-        if isinstance(given, list):
-            order = row.order or self.known
-            if len(given) != len(order):
-                raise DatasetError(
-                    f"{len(given)} probabilities for {len(order)} classes",
-                    where=where,
-                    hint="Give them as an object by class name, or name the model that has these classes with --model.",
-                )
-            given = dict(zip(order, given, strict=True))
-        for name, value in given.items():
-            if name not in self.index:
-                raise self._unknown_class(name, where)
-            vector[self.index[name]] = _probability(value, name, where)
-        if len(given) < len(self.known):
+        names = list(given) if isinstance(given, dict) else row.order or self.known
+        values = list(given.values()) if isinstance(given, dict) else given
+        if len(values) != len(names):
+            raise DatasetError(
+                f"{len(values)} probabilities for {len(names)} classes",
+                where=where,
+                hint="Give them as an object by class name, or name the model that has these classes with --model.",
+            )
+        vector = self._in_order(names, _probabilities(values, names, where), where)
+        if len(names) < len(self.known):
             self._remark("not all classes have a probability; those left out were taken for 0", where)
         if not self.truth.multilabel and not vector.any():
             raise DatasetError("no class has a probability above 0", where=where, hint="Give one that sums to 1.")
@@ -204,6 +199,18 @@ class _Reader:
             self._remark(
                 "the probabilities do not sum to 1; they were used as they are", f"{where}: {vector.sum():.4g}"
             )
+        return vector
+
+    def _in_order(self, names: list[str], values: NDArray[np.float64], where: str) -> NDArray[np.float64]:
+        if names is self.known:
+            return values
+        for name in names:
+            if name not in self.index:
+                raise self._unknown_class(name, where)
+        if len(set(names)) < len(names):
+            raise DatasetError("a class comes twice among the labels", where=where)
+        vector = np.zeros(len(self.known))
+        vector[[self.index[name] for name in names]] = values
         return vector
 
     def _compare_truth(self, row: GivenRow, position: int, where: str) -> None:
@@ -223,17 +230,21 @@ class _Reader:
             self._remark("the predicted class is not the one that the probabilities say; they decided", where)
 
 
-def _probability(value: Any, name: str, where: str) -> float:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value):
-        raise DatasetError(f"the probability of {name!r} is {value!r}, not a number", where=where)
-    if not -TOLERANCE <= value <= 1 + TOLERANCE:
+def _probabilities(values: list[Any], names: Sequence[str], where: str) -> NDArray[np.float64]:
+    """The values as an array, each moved into [0, 1] when it is outside by rounding only."""
+    for name, value in zip(names, values, strict=True):
+        # The exact types: a boolean is an integer to Python, but no probability.
+        if type(value) not in (float, int) or not math.isfinite(value):
+            raise DatasetError(f"the probability of {name!r} is {value!r}, not a number", where=where)
+    array = np.array(values, dtype=np.float64)
+    outside = np.flatnonzero((array < -TOLERANCE) | (array > 1 + TOLERANCE))
+    if len(outside):
         raise DatasetError(
-            f"the probability of {name!r} is {value:g}, outside [0, 1]",
+            f"the probability of {names[outside[0]]!r} is {array[outside[0]]:g}, outside [0, 1]",
             where=where,
             hint="Scores (logits) or per cent must be turned into probabilities first, by softmax or sigmoid.",
         )
-    return min(max(float(value), 0.0), 1.0)
+    return array.clip(0.0, 1.0)
 
 
 class _PictureIndex:

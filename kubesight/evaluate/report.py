@@ -188,8 +188,9 @@ def _curves(page: Page, answers: Answers, summary: dict[str, Any]) -> None:
     scores, truth = answers.probabilities, answers.truth_matrix
     assert scores is not None
     rocs: dict[str, tuple[Sequence[float], Sequence[float]]] = {}
-    if pooled := roc(truth.ravel(), scores.ravel(), CURVE_POINTS):
-        rocs[f"micro average ({number(summary['metrics'].get('AUC_micro'))})"] = (pooled.fpr, pooled.tpr)
+    if "roc" in summary:
+        name = f"micro average ({number(summary['metrics']['AUC_micro'])})"
+        rocs[name] = (summary["roc"]["fpr"], summary["roc"]["tpr"])
     if mean := macro_roc(truth, scores, CURVE_POINTS):
         rocs[f"macro average ({number(summary['metrics'].get('AUC_macro'))})"] = mean
     for k, name in _extremes(summary["per_class"], "AUC"):
