@@ -1,0 +1,158 @@
+"""Commands on models: train, evaluate, predict, export, models, hyperparameters."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kubesight.cli.options import number, show_metrics, show_table, task_named
+
+Model = Annotated[Path, typer.Option("--model", help="A model folder.", show_default=False)]
+Output = Annotated[Path, typer.Option("--output", "-o", help="The folder to write.", show_default=False)]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; a GPU when there is one.")]
+
+_FREE_FLAGS = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the program."""
+    app.command(context_settings=_FREE_FLAGS)(train)
+    app.command()(evaluate)
+    app.command()(predict)
+    app.command()(export)
+    app.command()(models)
+    app.command()(hyperparameters)
+
+
+def train(
+    context: typer.Context,
+    training_data: Annotated[Path, typer.Option(help="A data set.", show_default=False)],
+    validation_data: Annotated[Path, typer.Option(help="A data set.", show_default=False)],
+    model_name: Annotated[str, typer.Option(help="A name of `kubesight models`, or timm/NAME.", show_default=False)],
+    output: Output,
+    weights: Annotated[str, typer.Option(help="default, none, a path or a URL.")] = "default",
+    device: Device = None,
+    metrics_file: Annotated[Path | None, typer.Option(help="Where metric lines go; standard output.")] = None,
+    processes: Annotated[int | None, typer.Option(help="Processes that train together; one a GPU.", min=1)] = None,
+) -> None:
+    """Train a model; every hyperparameter is a flag too (`--learning-rate 0.01`).
+
+    Started again after an interruption, the same command goes on from the last checkpoint. `kubesight hyperparameters
+    MODEL` lists the flags.
+    """
+    from kubesight.hyperparameters import parse_flags
+
+    # Before the import of torch, so that a typo is answered at once.
+    settings = parse_flags(context.args)
+    from kubesight.train.trainer import train as train_model
+
+    train_model(
+        training_data,
+        validation_data,
+        output,
+        model_name=model_name,
+        hyperparameters=settings,
+        weights=weights,
+        device=device,
+        metrics_file=metrics_file,
+        processes=processes,
+    )
+
+
+def evaluate(
+    data: Annotated[Path, typer.Option(help="A data set.", show_default=False)],
+    output: Output,
+    model: Annotated[Path | None, typer.Option(help="A model folder.", show_default=False)] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="A file of predictions; with --model, only its class order is used.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="What the data set must be for.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Pictures at a time.", min=1)] = 32,
+) -> None:
+    """Judge a model, or somebody's predictions, on a data set."""
+    from kubesight.evaluate.evaluate import evaluate as judge
+
+    metrics = judge(data, output, model=model, predictions=predictions, task=task, batch_size=batch_size)
+    show_metrics(metrics, title=str(data))
+    typer.echo(f"report: {output / 'report.html'}")
+
+
+def predict(
+    images: Annotated[list[str], typer.Argument(help="Picture files or URLs.", show_default=False)],
+    model: Model,
+    batch_size: Annotated[int, typer.Option(help="Pictures at a time.", min=1)] = 32,
+    device: Device = None,
+    backend: Annotated[str, typer.Option(help="torch, or onnx (the exported model).")] = "torch",
+) -> None:
+    """Say what pictures show, one JSON line a picture."""
+    import orjson
+
+    from kubesight.dataset.urls import absolute_url
+    from kubesight.errors import ModelError
+    from kubesight.serving.predictor import load_predictor
+
+    if backend not in ("torch", "onnx"):
+        raise ModelError(f"unknown backend {backend!r}", where="--backend", hint="torch or onnx.")
+    predictor = load_predictor(model, device=device, batch_size=batch_size, backend=backend)
+    for prediction in predictor.predict(absolute_url(image, Path.cwd()) for image in images):
+        sys.stdout.write(orjson.dumps(prediction.to_dict()).decode() + "\n")
+        sys.stdout.flush()
+
+
+def export(
+    model: Model,
+    data: Annotated[Path | None, typer.Option(help="Pictures to compare on; the validation data.")] = None,
+    samples: Annotated[int, typer.Option(help="How many of them.", min=2)] = 32,
+) -> None:
+    """Write model.onnx, checked against the trained model."""
+    from kubesight.export.onnx import export as export_model
+
+    record = export_model(model, data=data, samples=samples)
+    typer.echo(
+        f"{model / record['file']}: {number(record['bytes'])} bytes; on {record['samples']} pictures its probabilities "
+        f"differ by {record['max_abs_difference']:.1e} at most, and {record['agreement']:.0%} of its answers agree"
+    )
+
+
+def models(
+    task: Annotated[str | None, typer.Argument(help="Only the models of this task.")] = None,
+) -> None:
+    """List the names that `--model-name` and a job file take."""
+    from rich.table import Table
+
+    from kubesight.models.names import DEFAULT_MODEL, MODELS
+
+    wanted = task_named(task) if task else None
+    table = Table("model_name", "tasks", "library", "its name there", "input size")
+    table.columns[0].no_wrap = True
+    for spec in MODELS.values():
+        if wanted is None or wanted in spec.tasks:
+            mark = " (default)" if spec.name in DEFAULT_MODEL.values() else ""
+            size = f"{spec.size} px" if spec.size else "any"
+            table.add_row(spec.name + mark, "\n".join(sorted(spec.tasks)), spec.library, spec.library_name, size)
+    show_table(table)
+    typer.echo("For image classification also timm/NAME: any network of the timm library.")
+
+
+def hyperparameters(
+    model: Annotated[str | None, typer.Argument(help="A model's name; all hyperparameters without one.")] = None,
+    task: Annotated[str | None, typer.Option(help="The task, where the model does several.")] = None,
+) -> None:
+    """Print the table of hyperparameters: what they do, their ranges and defaults."""
+    from rich.table import Table
+
+    from kubesight.hyperparameters import TABLE, rows_for
+    from kubesight.models.names import find_model
+
+    if model:
+        rows = rows_for(model, task_named(task) if task else sorted(find_model(model).tasks)[0])
+    else:
+        wanted = task_named(task) if task else None
+        rows = [row for row in TABLE.values() if wanted is None or wanted in (row.applies.tasks or {wanted})]
+    table = Table("name", "default", "must be", "what it does", *([] if model else ["for"]))
+    table.columns[0].no_wrap = True
+    for row in rows:
+        default = "" if row.default is None else str(row.default)
+        table.add_row(row.name, default, row.allowed(), row.help, *([] if model else [str(row.applies)]))
+    show_table(table)

@@ -1,0 +1,165 @@
+"""A pipeline run on this machine: the very components, each in a process of its own, without a cluster."""
+
+import contextlib
+import io
+import logging
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from kfp import local
+from kfp.dsl.base_component import BaseComponent
+
+from kubesight import errors
+from kubesight.errors import KubesightError
+
+log = logging.getLogger("kubesight")
+
+LOG_FILE = "run.log"
+ROOT = "pipeline"
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_STARTED = re.compile(r"Executing task '([^']+)'")
+_ENDED = re.compile(r"Task '([^']+)' finished with status (\w+)")
+_NOISE = re.compile(r"\s*$|\s*\[KFP Executor ")
+_ERROR = re.compile(r"\s*((?:\w+\.)*\w+(?:Error|Exception|Exit|Interrupt)): (.*)$")
+
+
+class StepLog(io.TextIOBase):
+    """Takes what a local run prints: everything goes to a file, the steps' own lines to the terminal.
+
+    Args:
+        file: takes everything.
+        terminal: takes the steps' lines, without kfp's.
+    """
+
+    def __init__(self, file: TextIO, terminal: TextIO) -> None:
+        """Start before any step."""
+        self.file = file
+        self.terminal = terminal
+        self.step = ""
+        self.seconds: dict[str, float] = {}
+        self.error: tuple[str, str] | None = None
+        self._began = 0.0
+        self._line = ""
+
+    def writable(self) -> bool:
+        """This is a stream to print to."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Take a piece of text; whole lines are passed on."""
+        *lines, self._line = (self._line + text).split("\n")
+        for line in lines:
+            self._take(_COLOUR.sub("", line))
+        return len(text)
+
+    def _take(self, line: str) -> None:
+        print(line, file=self.file, flush=True)
+        if started := _STARTED.search(line):
+            self.step, self._began, self.error = started[1], time.monotonic(), None
+            print(f"-- {self.step}", file=self.terminal, flush=True)
+        elif ended := _ENDED.search(line):
+            self.seconds[ended[1]] = time.monotonic() - self._began
+            self.step = self.step if ended[2] == "FAILURE" else ""
+        elif self.step and line.startswith("    ") and not _NOISE.match(line):
+            if raised := _ERROR.match(line):
+                self.error = raised[1], raised[2]
+            print(line, file=self.terminal, flush=True)
+
+
+def run_locally(pipeline: BaseComponent, arguments: Mapping[str, Any], output: Path) -> tuple[Path, dict[str, float]]:
+    """Run a pipeline's steps one after another.
+
+    Args:
+        pipeline: what `dsl.pipeline` made.
+        arguments: its parameters.
+        output: gets `run.log`, and the steps' outputs under `pipeline/`.
+
+    Returns:
+        the folder of this run (`STEP/OUTPUT` in it), and the seconds that each step took.
+
+    Raises:
+        KubesightError: a step failed; the message is the step's own.
+    """
+    root = output / ROOT
+    root.mkdir(parents=True, exist_ok=True)
+    # Tries after a failure are for nodes that vanish; here they would repeat a mistake.
+    for task in pipeline.pipeline_spec.root.dag.tasks.values():
+        task.ClearField("retry_policy")
+    before = set(root.iterdir())
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root), raise_on_error=True)
+    with open(output / LOG_FILE, "w", encoding="utf-8") as file, _stopping_children(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=RuntimeWarning, message=".*non-Python base image.*")
+        steps = StepLog(file, sys.stderr)
+        try:
+            with contextlib.redirect_stdout(steps):
+                pipeline(**arguments)
+        except RuntimeError as error:
+            raise _step_error(steps, output / LOG_FILE) from error
+    (folder,) = set(root.iterdir()) - before
+    return folder, steps.seconds
+
+
+def _step_error(steps: StepLog, log_file: Path) -> KubesightError:
+    """What a failed step said, as the error that it was there."""
+    if steps.error is None:
+        return KubesightError(f"the step {steps.step} ended without a message", where=str(log_file))
+    name, message = steps.error
+    known = getattr(errors, name.rpartition(".")[2], None)
+    if name.startswith("kubesight.") and isinstance(known, type) and issubclass(known, KubesightError):
+        return known(message, where=None)
+    return KubesightError(f"the step {steps.step} failed: {name}: {message}", where=str(log_file))
+
+
+def link_folder(source: Path, target: Path) -> None:
+    """Give a folder's files a second, stable name, replacing an earlier one; files are not copied where links work."""
+    fresh = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(fresh, ignore_errors=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(source, fresh, copy_function=_link)
+    shutil.rmtree(target, ignore_errors=True)
+    fresh.rename(target)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+@contextlib.contextmanager
+def _stopping_children() -> Iterator[None]:
+    """Pass SIGTERM on to the step that is running, so that a training writes its checkpoint; then end."""
+
+    def stop(*_: object) -> None:
+        for child in _descendants(os.getpid()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGTERM)
+        raise SystemExit(128 + signal.SIGTERM)
+
+    try:
+        earlier = signal.signal(signal.SIGTERM, stop)
+    except ValueError:
+        # Not the main thread: signals are somebody else's business.
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+
+
+def _descendants(process: int) -> list[int]:
+    children: list[int] = []
+    for file in Path(f"/proc/{process}/task").glob("*/children"):
+        children += [int(number) for number in file.read_text().split()]
+    return children + [number for child in children for number in _descendants(child)]
