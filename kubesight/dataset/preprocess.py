@@ -1,0 +1,155 @@
+"""Views of a picture: the one that evaluation sees, and the random ones that training sees. Bytes in, bytes out."""
+
+import math
+
+import cv2
+import numpy as np
+
+from kubesight.modelcard import Preprocessing
+
+# Pictures are worked on side by side, in processes or threads of the loaders; OpenCV's own threads would only compete.
+cv2.setNumThreads(0)
+
+_JITTER = 0.4
+_RATIO = (3 / 4, 4 / 3)
+_ATTEMPTS = 10
+
+
+def decode_size_for_training(crop_size: int) -> int:
+    """The short side, in pixels, that a picture needs before a random crop of it becomes `crop_size`.
+
+    Twice the crop: the median crop (54 % of the area) then still shrinks. Only crops under a quarter of the area are
+    enlarged, by 1.8 times at most for the smallest of 8 %; a full decode would sharpen those alone.
+    """
+    return 2 * crop_size
+
+
+def evaluation_view(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """The one view that validation, evaluation, export and serving see.
+
+    Args:
+        image: RGB, uint8 [height, width, 3].
+        preprocessing: `resize_size` for the short side, `crop_size` for the centre that is cut out.
+
+    Returns:
+        uint8 [crop_size, crop_size, 3]. A crop larger than the resized picture is filled up with black, equally on
+        both sides.
+    """
+    height, width = image.shape[:2]
+    scale = preprocessing.resize_size / min(height, width)
+    resized = _resize(image, max(1, round(width * scale)), max(1, round(height * scale)))
+    return _centre(resized, preprocessing.crop_size)
+
+
+def training_view(
+    image: np.ndarray,
+    crop_size: int,
+    rng: np.random.Generator,
+    *,
+    jitter: bool = True,
+    flip: bool = True,
+    min_scale: float = 0.08,
+) -> np.ndarray:
+    """A random view: resized crop, mirrored with probability 1/2, colours changed with probability 1/2.
+
+    These are the hosted service's augmentations of classification pictures.
+
+    Args:
+        image: RGB, uint8 [height, width, 3].
+        crop_size: height and width of the view, in pixels.
+        rng: where chance comes from.
+        jitter: change brightness, contrast and saturation by up to 40 % and hue by up to 0.4 turns, in random order.
+        flip: mirror left and right.
+        min_scale: the least share of the picture's area that a crop may have, in (0, 1].
+
+    Returns:
+        uint8 [crop_size, crop_size, 3].
+    """
+    top, left, height, width = random_crop(image.shape[0], image.shape[1], rng, min_scale)
+    view = _resize(image[top : top + height, left : left + width], crop_size, crop_size)
+    if flip and rng.random() < 0.5:
+        view = cv2.flip(view, 1)
+    if jitter and rng.random() < 0.5:
+        view = _jitter(view, rng)
+    return np.ascontiguousarray(view)
+
+
+def random_crop(height: int, width: int, rng: np.random.Generator, min_scale: float) -> tuple[int, int, int, int]:
+    """A crop's top, left, height and width: area share in [min_scale, 1], aspect ratio in [3/4, 4/3].
+
+    As Inception's training does: after ten attempts that do not fit, the largest central crop of an allowed ratio.
+    """
+    for _ in range(_ATTEMPTS):
+        area = height * width * rng.uniform(min_scale, 1.0)
+        ratio = math.exp(rng.uniform(math.log(_RATIO[0]), math.log(_RATIO[1])))
+        crop_width, crop_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < crop_width <= width and 0 < crop_height <= height:
+            top = int(rng.integers(height - crop_height + 1))
+            left = int(rng.integers(width - crop_width + 1))
+            return top, left, crop_height, crop_width
+    ratio = min(max(width / height, _RATIO[0]), _RATIO[1])
+    crop_width = max(1, min(width, round(height * ratio)))
+    crop_height = max(1, min(height, round(width / ratio)))
+    return (height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width
+
+
+def adjust_brightness(image: np.ndarray, factor: float) -> np.ndarray:
+    """Multiply all values by `factor`, cut at 255."""
+    return cv2.LUT(image, _table(factor, 0.0))
+
+
+def adjust_contrast(image: np.ndarray, factor: float) -> np.ndarray:
+    """Blend with the picture's mean grey: 0 gives plain grey, 1 the picture."""
+    mean = float(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).mean())
+    return cv2.LUT(image, _table(factor, (1 - factor) * mean))
+
+
+def adjust_saturation(image: np.ndarray, factor: float) -> np.ndarray:
+    """Blend with the greyscale picture: 0 gives greyscale, 1 the picture."""
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return cv2.addWeighted(image, factor, grey, 1 - factor, 0)
+
+
+def adjust_hue(image: np.ndarray, turns: float) -> np.ndarray:
+    """Turn the hue by a share of the circle, in [-0.5, 0.5]; hue is held in steps of 1/256 turn."""
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
+    hsv[..., 0] += np.uint8(round(turns * 256) % 256)
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
+
+
+def _jitter(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    brightness, contrast, saturation = rng.uniform(1 - _JITTER, 1 + _JITTER, 3)
+    hue = rng.uniform(-_JITTER, _JITTER)
+    changes = (
+        lambda view: adjust_brightness(view, brightness),
+        lambda view: adjust_contrast(view, contrast),
+        lambda view: adjust_saturation(view, saturation),
+        lambda view: adjust_hue(view, hue),
+    )
+    for number in rng.permutation(len(changes)):
+        image = changes[number](image)
+    return image
+
+
+def _table(factor: float, shift: float) -> np.ndarray:
+    return np.clip(np.arange(256) * factor + shift, 0, 255).astype(np.uint8)
+
+
+def _resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Average over areas when the picture shrinks, so that fine patterns do not alias; else bilinear."""
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = width * height < image.shape[0] * image.shape[1]
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def _centre(image: np.ndarray, size: int) -> np.ndarray:
+    height, width = image.shape[:2]
+    if height < size or width < size:
+        down, right = max(0, size - height), max(0, size - width)
+        image = cv2.copyMakeBorder(
+            image, down // 2, down - down // 2, right // 2, right - right // 2, cv2.BORDER_CONSTANT
+        )
+        height, width = image.shape[:2]
+    top, left = (height - size) // 2, (width - size) // 2
+    return np.ascontiguousarray(image[top : top + size, left : left + size])
