@@ -86,8 +86,8 @@ def _overview(
     numbers += [
         ("unreadable", len(found.unreadable)),
         ("duplicates", found.duplicate_counts()["surplus_pictures"]),
-        ("repaired at conversion", repaired),
-        ("dropped at conversion", conversion.dropped("image") + conversion.dropped("annotation")),
+        ("repaired", repaired),
+        ("dropped", conversion.dropped("image") + conversion.dropped("annotation")),
     ]
     remarks = [
         notes([(w.title, w.message) for w in warnings if w.level == "bad"], "bad"),
@@ -107,7 +107,7 @@ def _checked(found: Integrity, statistics: Statistics) -> str:
 def _findings(page: Page, conversion: Report) -> None:
     read = f"{plural(conversion.images_read, 'picture')} and {plural(conversion.annotations_read, 'annotation')} read"
     if not conversion.findings:
-        page.section("Conversion", notes([("Clean", f"{read}; nothing was repaired or dropped")], "good"))
+        page.section("Findings", notes([("Clean", f"{read}; nothing was repaired or dropped")], "good"))
         return
     totals: dict[tuple[str, str, str], int] = {}
     for finding in conversion.findings:
@@ -129,7 +129,7 @@ def _findings(page: Page, conversion: Report) -> None:
         ],
     )
     more = _more(len(conversion.findings), len(first))
-    page.section("Conversion", summary, rows, more, note=f"{read}.{_files_under(folder)}")
+    page.section("Findings", summary, rows, more, note=f"{read}.{_files_under(folder)}")
 
 
 def _problems(page: Page, found: Integrity) -> None:

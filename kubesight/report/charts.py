@@ -64,7 +64,7 @@ def bars(
     colours = [series_colour(i) for i in range(len(series))]
     below = legend(list(series), colours) if isinstance(values, Mapping) else Html()
     if len(labels) > limit:
-        below = Html(f"<figcaption>and {len(labels) - limit:,} more</figcaption>{below}")
+        below = Html(f'<div class="key">and {len(labels) - limit:,} more</div>{below}')
     height = max(1, len(shown)) * _ROW + 4
     return chart(join(parts), title=title, label=f"bars of {len(labels)} labels", height=height, below=below)
 
