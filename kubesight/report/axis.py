@@ -18,8 +18,8 @@ def round_ticks(low: float, high: float, count: int = 6, *, whole: bool = False)
 
     The first is at or below `low` and the last at or above `high`. With `whole` they are whole numbers.
     """
-    if high - low <= 1e-9 * max(abs(low), abs(high)):
-        high = low + (abs(low) or 1.0)
+    if high - low <= max(1e-9 * max(abs(low), abs(high)), 1e-290):
+        high = low + (abs(low) if abs(low) > 1e-290 else 1.0)
     raw = (high - low) / max(1, count - 1)
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * (1 - 1e-9))

@@ -192,3 +192,9 @@ def test_heatmap_of_nothing_and_of_the_wrong_shape():
     assert titles(heatmap([[0.0]], ["a"], ["a"])) == []
     with pytest.raises(ValueError, match="3 column names"):
         heatmap(np.eye(2), ["a", "b"], ["a", "b", "c"])
+
+
+@pytest.mark.parametrize("values", [[5e-324], [5e-324, 1e-323], [1e300, 1.1e300], [-1e-42, 1.0], [1e15, 1e15 + 1]])
+def test_histograms_of_extreme_values_count_them(values):
+    counted = [int(title.rsplit(": ", 1)[1]) for title in titles(histogram(values, 10))]
+    assert sum(counted) == len(values)
