@@ -59,9 +59,10 @@ def build_model(
     name = _timm_name(spec)
     options = _size_option(spec, name, image_size)
     if weights == "default":
-        file, overlay = library_weights(name)
+        file = library_weights(name)
+        overlay = {"file": str(file), "custom_load": file.suffix == ".npz"}
         module = timm.create_model(
-            name, pretrained=True, pretrained_cfg_overlay={**overlay, "file": str(file)},
+            name, pretrained=True, pretrained_cfg_overlay=overlay,
             num_classes=num_classes, **options,
         )  # fmt: skip
         _try_size(spec, module, image_size)

@@ -52,13 +52,10 @@ def load_weights(module: nn.Module, path: Path | str) -> None:
     fit(module, read_state_dict(Path(path)), [], name=str(path), by_order=False)
 
 
-def library_weights(name: str) -> tuple[Path, dict[str, Any]]:
+def library_weights(name: str) -> Path:
     """The file of the weights that timm publishes for `name`: from its cache, or downloaded into it.
 
     The library alone tries for nearly a minute before it gives up without a network, so the host is probed first.
-
-    Returns:
-        The file, and settings to overlay on timm's own for it.
 
     Raises:
         ModelError: there are none, or they cannot be downloaded.
@@ -67,15 +64,14 @@ def library_weights(name: str) -> tuple[Path, dict[str, Any]]:
     if config is None or not (config.hf_hub_id or config.url):
         raise ModelError(f"timm publishes no weights for {name}", where="weights", hint=NO_DOWNLOAD_HINT)
     if not config.hf_hub_id:
-        return fetch(str(config.url))[0], {}
-    overlay = {} if config.custom_load == "hf" else {"custom_load": False}
+        return fetch(str(config.url))[0]
     repository, file = config.hf_hub_id, config.hf_hub_filename or "model.safetensors"
     cached = huggingface_hub.try_to_load_from_cache(repository, file)
     if isinstance(cached, str):
-        return Path(cached), overlay
+        return Path(cached)
     try:
         _probe(huggingface_hub.constants.ENDPOINT)
-        return Path(huggingface_hub.hf_hub_download(repository, file)), overlay
+        return Path(huggingface_hub.hf_hub_download(repository, file))
     except Exception as error:  # the hub raises the errors of whichever HTTP client it was built on
         raise ModelError(
             f"the weights of {name} ({repository}/{file}) cannot be downloaded: {error}",
@@ -110,7 +106,7 @@ def fetch(weights: str) -> tuple[Path, Literal["path", "url"]]:
     if not path.is_file():
         raise ModelError(
             "no file of weights here", where=str(path),
-            hint="weights takes default, none, a file, a URL, or the folder of a trained model.",
+            hint="weights takes default, none, a file, a URL, or a folder with a modelcard.json.",
         )  # fmt: skip
     return path, "path"
 

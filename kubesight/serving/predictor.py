@@ -70,7 +70,13 @@ class Predictor:
 
         Returns:
             float32 [n, classes].
+
+        Raises:
+            ValueError: the batch is of another type or size, from which the network would make nonsense in silence.
         """
+        size = self.card.preprocessing.crop_size
+        if batch.dtype != np.uint8 or batch.shape[1:] != (size, size, 3):
+            raise ValueError(f"wants uint8 [n, {size}, {size}, 3], not {batch.dtype} {list(batch.shape)}")
         return self._network(batch)
 
     def probabilities(self, batch: np.ndarray) -> np.ndarray:

@@ -1,6 +1,13 @@
 """Networks by name: what is built, what it says when it cannot be."""
 
+import hashlib
+import http.server
+import os
+import subprocess
+import sys
+import threading
 import time
+from pathlib import Path
 
 import huggingface_hub
 import pytest
@@ -113,22 +120,80 @@ def test_library_weights_without_a_network_fail_soon_and_name_the_way_out(monkey
     assert time.monotonic() - start < 7
 
 
+def cached_weights(cache: Path, name: str) -> dict[str, torch.Tensor]:
+    """Put weights where the hub's client keeps those that it has downloaded."""
+    state = timm.create_model(name).state_dict()
+    repository = timm.get_pretrained_cfg(name).hf_hub_id
+    folder = cache / f"models--{repository.replace('/', '--')}"
+    (folder / "snapshots" / "0123").mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("0123")
+    safetensors.torch.save_file(state, folder / "snapshots" / "0123" / "model.safetensors")
+    return state
+
+
 def test_library_weights_are_taken_from_the_hub_cache_with_another_classifier(monkeypatch, tmp_path) -> None:
-    config = timm.get_pretrained_cfg("test_resnet")
-    source = timm.create_model("test_resnet", num_classes=config.num_classes)
-    snapshot = tmp_path / f"models--{config.hf_hub_id.replace('/', '--')}" / "snapshots" / "0123"
-    snapshot.mkdir(parents=True)
-    (snapshot.parents[1] / "refs").mkdir()
-    (snapshot.parents[1] / "refs" / "main").write_text("0123")
-    safetensors.torch.save_file(source.state_dict(), snapshot / "model.safetensors")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    source = cached_weights(tmp_path, "test_resnet")
     built = build_model(find_model(SMALL), 3, weights="default")
     assert built.weights["source"] == "default"
     assert built.weights["detail"] == "timm/test_resnet.r160_in1k"
     assert len(built.weights["sha256"]) == 64
     state = built.module.state_dict()
     assert state["fc.weight"].shape[0] == 3
-    assert all(torch.equal(value, state[key]) for key, value in source.state_dict().items() if not key.startswith("fc"))
+    assert all(torch.equal(value, state[key]) for key, value in source.items() if not key.startswith("fc"))
+
+
+def test_library_weights_of_a_vit_at_another_size(monkeypatch, tmp_path) -> None:
+    """Its published file is for another loader unless it comes from the hub; position embeddings are resampled."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    source = cached_weights(tmp_path, "vit_tiny_patch16_224")
+    built = build_model(find_model("timm/vit_tiny_patch16_224"), 3, weights="default", image_size=96)
+    state = built.module.state_dict()
+    assert torch.equal(state["blocks.5.mlp.fc1.weight"], source["blocks.5.mlp.fc1.weight"])
+    assert state["pos_embed"].shape == (1, 37, 192)
+    assert built.module(torch.zeros(1, 3, 96, 96)).shape == (1, 3)
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """As much of the hub as a download asks for."""
+
+    content = b""
+
+    def do_GET(self) -> None:
+        found = self.path == "/timm/test_resnet.r160_in1k/resolve/main/model.safetensors"
+        self.send_response(200 if found else 404)
+        self.send_header("ETag", '"' + hashlib.sha256(self.content).hexdigest() + '"')
+        self.send_header("X-Repo-Commit", "0123456789" * 4)
+        self.send_header("Content-Length", str(len(self.content) if found else 0))
+        self.end_headers()
+        if found and self.command == "GET":
+            self.wfile.write(self.content)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_library_weights_are_downloaded_from_the_hub(tmp_path) -> None:
+    Hub.content = safetensors.torch.save(timm.create_model("test_resnet").state_dict())
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    program = (
+        "from kubesight.models.build import build_model; from kubesight.models.names import find_model;"
+        f"print(build_model(find_model('{SMALL}'), 3, weights='default').weights['sha256'])"
+    )
+    # The client reads these when it is imported, hence the process of its own.
+    places = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path), "NO_PROXY": "*"}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program], env={**os.environ, **places}, capture_output=True, text=True, timeout=120
+        )
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert done.stdout.strip() == hashlib.sha256(Hub.content).hexdigest(), done.stderr
 
 
 def test_a_model_without_published_weights_says_so() -> None:

@@ -141,3 +141,9 @@ def test_predicting_changes_nothing_in_the_folder(tmp_path) -> None:
     before = contents()
     list(load_predictor(model, device="cpu").predict(names))
     assert contents() == before
+
+
+@pytest.mark.parametrize("batch", [np.zeros((2, CROP, CROP, 3), np.float32), np.zeros((2, 3, CROP, CROP), np.uint8)])
+def test_other_batches_are_refused(tmp_path, batch) -> None:
+    with pytest.raises(ValueError, match=r"wants uint8 \[n, 40, 40, 3\]"):
+        load_predictor(make_model(tmp_path / "model"), device="cpu").logits(batch)
