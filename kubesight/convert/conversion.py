@@ -1,0 +1,172 @@
+"""`kubesight convert`: any annotation format to a data set folder."""
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kubesight.convert.reading import Problem, Reading
+from kubesight.convert.registry import FORMATS, Reader, check_options, find_format
+from kubesight.dataset.dataset import Dataset, DatasetWriter
+from kubesight.dataset.report import Report
+from kubesight.dataset.rows import Part, Task
+from kubesight.dataset.urls import is_remote, local_path
+from kubesight.errors import DatasetError
+
+
+def convert(
+    source: str,
+    output: str | Path,
+    *,
+    task: Task | None = None,
+    format: str = "auto",
+    validation_source: str | None = None,
+    test_source: str | None = None,
+    max_dropped: float = 0.05,
+    strict: bool = False,
+    check_images: bool = False,
+    url_prefixes: Mapping[str, str] | None = None,
+    options: Mapping[str, str] | None = None,
+    progress: bool = False,
+) -> Dataset:
+    """Read labelled pictures in any known format and write a data set folder with its `report.json`.
+
+    Pictures stay where they are: rows name them by absolute path or URL. Only their headers are read. A source of
+    boxes or outlines serves `image_classification_multilabel` too, as the set of classes present in each picture, and
+    outlines serve `image_object_detection` as their boxes.
+
+    Args:
+        source: a file or folder with annotations.
+        output: the data set folder; an earlier data set there is replaced, anything else is left alone.
+        task: what the labels are for; inferred from the source when None.
+        format: a name in `FORMATS`, or `auto`.
+        validation_source: rows from here are marked `validation` (and those of `source` then `train`).
+        test_source: rows from here are marked `test`.
+        max_dropped: the share of pictures or annotations, in [0, 1], above which dropping them is an error.
+        strict: the first thing dropped is an error.
+        check_images: decode every picture, and drop those that cannot be.
+        url_prefixes: beginnings of picture names and what replaces them, the longest that fits first.
+        options: options of the format, and `images`, `trust_sizes`, `classes` (see `COMMON_OPTIONS`).
+        progress: draw a progress bar on standard error.
+
+    Returns:
+        The written data set.
+
+    Raises:
+        DatasetError: the source is not there or not recognised, the task does not fit it, too much was dropped, there
+            are no pictures, one class only, a class without pictures, or more classes than pictures.
+        StorageError: the output cannot be written.
+    """
+    report = Report(max_dropped=max_dropped, strict=strict)
+    readers: list[tuple[Reader, Part | None]] = []
+    separate: list[tuple[str | None, Part]] = [(validation_source, "validation"), (test_source, "test")]
+    chosen: dict[str, None] = {}
+    sources: list[tuple[str, Part | None]] = [(source, "train" if any(url for url, _ in separate) else None)]
+    sources += [(url, part) for url, part in separate if url is not None]
+    for url, part in sources:
+        path = _existing(url)
+        name = find_format(path, format, options or {})
+        check_options(name, options or {})
+        reading = Reading(path, report, options or {}, url_prefixes or {}, check_images, progress)
+        readers.append((FORMATS[name](reading), part))
+        chosen[name] = None
+    task = Task(task) if task is not None else readers[0][0].tasks()[0]
+    for (reader, _), (url, _part) in zip(readers, sources, strict=True):
+        _check_task(reader, task, url)
+    return _write(Path(output), task, readers, report, {"format": ", ".join(chosen)})
+
+
+def _existing(source: str) -> Path:
+    """The local path of a source.
+
+    Raises:
+        DatasetError: it is remote, or not there.
+    """
+    path = None if is_remote(str(source)) else local_path(str(source))
+    if path is None:
+        raise DatasetError(
+            "annotations are read from local files only",
+            where=str(source),
+            hint="Download the annotation files; the pictures may stay where they are (option images=URL).",
+        )
+    path = Path(os.path.abspath(path))
+    if not path.exists():
+        raise DatasetError("there is no such file or folder", where=str(path))
+    return path
+
+
+def _check_task(reader: Reader, task: Task, source: str) -> None:
+    possible = reader.tasks()
+    if task not in possible:
+        name = next(name for name, known in FORMATS.items() if known is type(reader))
+        raise DatasetError(
+            f"the labels of this {name} source do not fit the task {task}",
+            where=source,
+            hint=f"They serve {', '.join(possible)}.",
+        )
+
+
+def _write(
+    output: Path, task: Task, readers: list[tuple[Reader, Part | None]], report: Report, source: dict[str, Any]
+) -> Dataset:
+    source |= {
+        "path": str(readers[0][0].reading.source),
+        "root": os.path.commonpath([reader.root for reader, _ in readers]),
+        "options": dict(readers[0][0].reading.options),
+    }
+    per_part: dict[str, Counter[str]] = {}
+    with DatasetWriter(output, task, source=source) as writer:
+        for reader, part in readers:
+            for row in reader.rows(task):
+                if part is not None:
+                    if row.split is not None:
+                        raise DatasetError(
+                            f"the source has parts of its own ({row.split}), and separate sources were given too",
+                            where=str(reader.reading.source),
+                            hint="Name the folder of the training part as the source, or leave the others out.",
+                        )
+                    row.split = part
+                per_part.setdefault(row.split or "", Counter()).update(row.class_names())
+                writer.write(row)
+        _warn_foreign_classes(per_part, readers[0][0].reading)
+        report.check()
+        _check_classes(writer, task, str(readers[0][0].reading.source))
+        report.save(writer.folder)
+    return Dataset(output)
+
+
+def _warn_foreign_classes(per_part: dict[str, Counter[str]], reading: Reading) -> None:
+    """Note classes that validation or test pictures have and training pictures lack."""
+    known = {*per_part.get("train", ()), *per_part.get("", ())}
+    for part in ("validation", "test"):
+        for name in sorted(set(per_part.get(part, ())) - known) if known else []:
+            message = f"the class {name!r} has pictures in the {part} part and none in the training part"
+            reading.note(
+                Problem("warning", "class_not_in_training", message), reading.source, count=per_part[part][name]
+            )
+
+
+def _check_classes(writer: DatasetWriter, task: Task, where: str) -> None:
+    """Refuse what no model can learn from.
+
+    Raises:
+        DatasetError: there are no pictures or no labels, one class only, or more classes than pictures.
+    """
+    classes = sorted(writer.per_class)
+    if writer.images == 0:
+        raise DatasetError("there are no pictures", where=where, hint="Is it the right folder, and the right format?")
+    if not classes:
+        raise DatasetError("no picture has a label", where=where, hint="At least one must be labelled.")
+    if task is Task.CLASSIFICATION and len(classes) == 1:
+        raise DatasetError(
+            f"there is one class only ({classes[0]!r}), so there is nothing to tell apart",
+            where=where,
+            hint="Add pictures of at least one other class.",
+        )
+    if task in (Task.CLASSIFICATION, Task.MULTILABEL) and writer.images < len(classes):
+        raise DatasetError(
+            f"there are fewer pictures ({writer.images}) than classes ({len(classes)})",
+            where=where,
+            hint="Is the label column the right one?",
+        )
