@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from kubesight.split.stratify import Units, apportion, draw
+from kubesight.split.stratify import Units, apportion, draw, polish
 from kubesight.split.table import FREE, TEST, TRAIN, VALIDATION, Ints
 
 Mask = npt.NDArray[np.bool_]
@@ -18,7 +18,7 @@ def assign(units: Units, marks: Ints, num_classes: int, split_ratio: float, test
 
     Args:
         units: sets of rows that stay together.
-        marks: [n] the part that is given, or FREE. A part that some unit is marked with is not drawn.
+        marks: [n] the part that is given, or FREE.
         num_classes: one more than the highest class number.
         split_ratio: the validation part's share of the pictures of free units, in [0, 1).
         test_ratio: the test part's share of them, in [0, 1).
@@ -35,11 +35,12 @@ def assign(units: Units, marks: Ints, num_classes: int, split_ratio: float, test
         # As written: 0.1 of 30 pictures is 3, not 3.0000000000000004.
         share = Fraction(str(ratio))
         rest -= share
-        if share and not (marks == part).any():
+        if share:
             rng = np.random.default_rng([seed, part])
             free = (parts == FREE) & ~_shows(units, lone_classes(units, parts, num_classes))
             targets = _targets(units, parts, free, everything, share, rest, rng)
-            chosen = draw(units, free, targets, max(1, round(share * pictures)), rng)
+            size = max(1, round(share * pictures))
+            chosen = polish(units, free, draw(units, free, targets, size, rng), targets, size)
             parts[_mend(units, parts, free, chosen, num_classes)] = part
     parts[parts == FREE] = TRAIN
     return parts

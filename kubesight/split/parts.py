@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from kubesight.dataset import Dataset, DatasetWriter
 from kubesight.dataset.dataset import part_path
@@ -86,10 +87,14 @@ def _parts_of_rows(
     unit_of_row = units_of_rows(table, pictures)
     units = make_units(unit_of_row, table.offsets, table.labels)
     num_classes = len(whole.classes) + 1
-    marks, torn = _unit_marks(table, unit_of_row, len(units.sizes), split_ratio, test_ratio)
-    if torn:
-        message = f"{torn} sets of identical pictures or groups are in several parts, because their rows say so"
-        _warn(report, whole, "parts_share_pictures", message, torn)
+    split_ratio = 0.0 if (table.parts == VALIDATION).any() else split_ratio
+    test_ratio = 0.0 if (table.parts == TEST).any() else test_ratio
+    marks, torn = _unit_marks(table, unit_of_row, len(units.sizes))
+    if (split_ratio or test_ratio) and not (marks == FREE).any():
+        marks[(marks == TRAIN) & ~torn] = FREE
+    if torn.any():
+        message = f"{torn.sum()} sets of identical pictures or groups are in several parts, because their rows say so"
+        _warn(report, whole, "parts_share_pictures", message, int(torn.sum()))
     if split_ratio or test_ratio:
         _warn_lone_classes(whole, units, marks, report)
     parts = assign(units, marks, num_classes, split_ratio, test_ratio, seed)[unit_of_row]
@@ -99,19 +104,13 @@ def _parts_of_rows(
     return parts
 
 
-def _unit_marks(
-    table: RowTable, unit_of_row: Ints, num_units: int, split_ratio: float, test_ratio: float
-) -> tuple[Ints, int]:
-    """The part that each unit's rows name, or FREE; and how many units name several (the first of PARTS counts)."""
+def _unit_marks(table: RowTable, unit_of_row: Ints, num_units: int) -> tuple[Ints, npt.NDArray[np.bool_]]:
+    """The part that each unit's rows name, or FREE; and which units name several (the first of PARTS counts)."""
     marks = np.full(num_units, FREE, np.int64)
     marked = table.parts != FREE
     pairs = np.unique(np.column_stack([unit_of_row[marked], table.parts[marked]]), axis=0)
     marks[pairs[::-1, 0]] = pairs[::-1, 1]
-    torn = np.bincount(pairs[:, 0], minlength=num_units) > 1
-    missing = (split_ratio and not (marks == VALIDATION).any()) or (test_ratio and not (marks == TEST).any())
-    if missing and not (marks == FREE).any():
-        marks[(marks == TRAIN) & ~torn] = FREE
-    return marks, int(torn.sum())
+    return marks, np.bincount(pairs[:, 0], minlength=num_units) > 1
 
 
 def _warn_lone_classes(whole: Dataset, units: Units, marks: Ints, report: Report) -> None:
