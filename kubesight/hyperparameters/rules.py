@@ -115,8 +115,8 @@ def _check_frozen(possible: Possible, written: Collection[str], places: Places) 
     for name, off in (("randaugment_magnitude", 0), ("random_resized_crop_min_scale", 0.08)):
         if name in written and any(value != off for value in possible[name]):
             raise HyperparameterError(
-                f"{name} is {_listed(possible[name])}, but it has no effect on the one plain view of each picture whose "
-                "features are cached, because train_only_top_layer is true",
+                f"{name} is {_listed(possible[name])}, but it has no effect, because train_only_top_layer is "
+                "true and the features of one plain view of each picture are cached",
                 where=places.get(name),
                 hint="Set feature_views to the number of augmented views to cache, or remove it.",
             )

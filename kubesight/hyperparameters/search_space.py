@@ -142,6 +142,7 @@ _KINDS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "quniform": (Uniform, (*_BOUNDS, "q")),
     "loguniform": (LogUniform, _BOUNDS),
     "qloguniform": (LogUniform, (*_BOUNDS, "q")),
+    "reverseloguniform": (ReverseLogUniform, _BOUNDS),
     "normal": (Normal, _BELL),
     "qnormal": (Normal, (*_BELL, "q")),
     "lognormal": (LogNormal, _BELL),

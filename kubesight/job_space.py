@@ -1,0 +1,139 @@
+"""The hyperparameters of a job file: those that it fixes and those that its search space varies."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kubesight.dataset.rows import Task
+from kubesight.errors import HyperparameterError, JobError, KubesightError
+from kubesight.hyperparameters.resolve import settle
+from kubesight.hyperparameters.search_space import Choice, Distribution, parse
+from kubesight.hyperparameters.table import INJECTED, find
+from kubesight.models.names import DEFAULT_MODEL
+from kubesight.yaml_lines import Keys
+
+Place = Callable[[Keys], str | None]
+
+
+@dataclass(frozen=True)
+class SearchGroup:
+    """One entry of a search space: the models it is for, and what varies, by canonical name."""
+
+    model_names: tuple[str, ...]
+    parameters: dict[str, Distribution]
+
+
+def read_hyperparameters(
+    task: Task, parameters: Mapping[str, Any], spaces: Sequence[Mapping[str, Any]], place: Place
+) -> tuple[dict[str, Any], tuple[SearchGroup, ...]]:
+    """Read and check everything that a job says about hyperparameters.
+
+    Args:
+        task: what is trained for.
+        parameters: `training_parameters`, names in any spelling.
+        spaces: the entries of `search_space`.
+        place: the line of a key.
+
+    Returns:
+        The fixed settings by canonical name, typed, without defaults; and the search space.
+
+    Raises:
+        HyperparameterError: as `kubesight.hyperparameters.resolve`, with file and line.
+        ModelError: a model is unknown or does not do the task, with file and line.
+    """
+    fixed_places = _places(parameters, ("training_parameters",), place)
+    fixed = _canonical(parameters, fixed_places)
+    if not spaces:
+        model = str(parameters.get(fixed.get("model_name", ""), DEFAULT_MODEL[task]))
+        settings, _ = _settled(model, task, parameters, {}, fixed_places, fixed.get("model_name"))
+        return {name: settings[name] for name in fixed}, ()
+    given: dict[str, Any] = {}
+    groups = []
+    for index, space in enumerate(spaces):
+        places = _places(space, ("search_space", index), place)
+        varying = _canonical(space, places)
+        _check_apart(fixed, varying, places)
+        swept = {spelling: _parsed(space[spelling], spelling, places) for spelling in varying.values()}
+        models = _models(task, parameters.get(fixed.get("model_name", "")), swept.get(varying.get("model_name", "")))
+        for model in models:
+            spelling = varying.get("model_name") or fixed.get("model_name")
+            settings, typed = _settled(model, task, parameters, swept, fixed_places | places, spelling)
+        groups.append(SearchGroup(models, typed))
+        given = {name: settings[name] for name in fixed}
+    return given, tuple(groups)
+
+
+def _places(names: Mapping[str, Any], above: Keys, place: Place) -> dict[str, str]:
+    found = {name: place((*above, name)) for name in names}
+    return {name: where for name, where in found.items() if where}
+
+
+def _canonical(names: Mapping[str, Any], places: Mapping[str, str]) -> dict[str, str]:
+    """The spelling that was used of each canonical name; `settle` finds what is written twice."""
+    return {find(name, place=places.get(name)).name: name for name in names if name not in INJECTED}
+
+
+def _check_apart(fixed: Mapping[str, str], varying: Mapping[str, str], places: Mapping[str, str]) -> None:
+    for name, spelling in varying.items():
+        if name in fixed:
+            raise HyperparameterError(
+                f"{name} is fixed in training_parameters and varies in search_space",
+                where=places.get(spelling),
+                hint="Keep one of them.",
+            )
+        if find(name).step == "split":
+            raise HyperparameterError(
+                f"{spelling} cannot vary: all trials share one split",
+                where=places.get(spelling),
+                hint="Set validation_data_size at the top of the file.",
+            )
+
+
+def _parsed(expression: Any, spelling: str, places: Mapping[str, str]) -> Distribution:
+    try:
+        return parse(expression)
+    except HyperparameterError as error:
+        error.message = f"{spelling}: {error.message}"
+        error.where = places.get(spelling)
+        raise
+
+
+def _models(task: Task, fixed: Any, swept: Distribution | None) -> tuple[str, ...]:
+    if swept is None:
+        return (str(fixed or DEFAULT_MODEL[task]),)
+    if not isinstance(swept, Choice):
+        raise HyperparameterError("model_name can only vary by choice(...)", where="model_name")
+    return tuple(dict.fromkeys(str(name) for name in swept.values))
+
+
+def _settled(
+    model: str,
+    task: Task,
+    given: Mapping[str, Any],
+    swept: Mapping[str, Distribution],
+    places: Mapping[str, str],
+    model_spelling: str | None,
+) -> tuple[dict[str, Any], dict[str, Distribution]]:
+    """`settle`, with the line of the model's name in errors about the model."""
+    try:
+        return settle(model, task, given, swept, places=places)
+    except KubesightError as error:
+        if error.where == "model_name":
+            error.where = places.get(model_spelling or "", error.where)
+        raise
+
+
+def check_sampling(algorithm: str, groups: Sequence[SearchGroup], place: Place) -> None:
+    """Refuse ranges under grid sampling, which takes lists alone.
+
+    Raises:
+        JobError: naming the setting.
+    """
+    for index, group in enumerate(groups):
+        for name, distribution in group.parameters.items():
+            if algorithm == "grid" and not isinstance(distribution, Choice):
+                raise JobError(
+                    f"grid sampling goes through lists, but {name} has a range",
+                    where=place(("search_space", index, name)),
+                    hint="Write choice(...), or choose random or bayesian sampling.",
+                )
