@@ -240,7 +240,9 @@ def _located_start(
     if checkpoint and start.weights != "default":
         raise JobError("training starts from weights or from an earlier model, not from both", where=place(keys))
     if spellings and start.checkpoint:
-        raise JobError(f"an earlier model is also named by {spellings[0]}", where=place(("kubesight", *keys[:0])))
+        raise JobError(
+            f"an earlier model is also named by {spellings[0]}", where=place(("kubesight", "model", "checkpoint"))
+        )
     weights = start.weights
     if weights not in ("default", "none"):
         weights = located(weights, folder, prefixes, place(("kubesight", "model", "weights")))

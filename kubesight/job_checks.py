@@ -70,7 +70,11 @@ def problem(error: ValidationError, value: Mapping[str, Any], place: Place) -> J
         message = f"{name} is missing"
     elif first["msg"].startswith("Input should be"):
         message = f"{name} is {_shown(first['input'])}, but must be{first['msg'].removeprefix('Input should be')}"
-        message = re.sub(r"a valid dictionary.*", "a mapping of keys to values", message)
+        message = re.sub("a valid dictionary.*", "a mapping of keys to values", message)
+        message = message.replace("a valid list", "a list of mappings")
+    elif first["type"] == "union_tag_invalid":
+        message = f"{name}.type is {context['tag']!r}, but must be one of {context['expected_tags']}"
+        keys = (*keys, "type")
     elif first["type"] == "unknown_key":
         message = first["msg"] if len(keys) == 1 else f"{first['msg']} in {'.'.join(map(str, keys[:-1]))}"
     else:

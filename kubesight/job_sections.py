@@ -1,10 +1,11 @@
 """The parts of a job file, typed: data, limits, sweep, and what stands under `kubesight:`."""
 
 import difflib
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 
@@ -140,7 +141,22 @@ class Sweep(Section):
 
 _Text = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int | float) else value)]
 _Option = Annotated[str, BeforeValidator(lambda value: str(value).lower() if isinstance(value, bool) else str(value))]
-_Quantity = Annotated[_Text, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|[kMGTPE]|[KMGTPE]i)?$")]
+
+
+def _checked_quantity(value: str) -> str:
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?(m|[kMGTPE]|[KMGTPE]i)?", value):
+        raise PydanticCustomError("quantity", "Input should be a quantity such as 4, 500m or 16Gi", {})
+    return value
+
+
+def _checked_count(value: str) -> str:
+    if not re.fullmatch("[0-9]+", value):
+        raise PydanticCustomError("count", "Input should be a whole number such as 1", {})
+    return value
+
+
+_Quantity = Annotated[_Text, AfterValidator(_checked_quantity)]
+_Count = Annotated[_Text, AfterValidator(_checked_count)]
 
 
 class Source(Section):
@@ -187,7 +203,7 @@ class Resources(Section):
 
     image: str | None = None
     accelerator: str | None = None
-    gpus: Annotated[_Text, Field(pattern=r"^[0-9]+$")] | None = None
+    gpus: _Count | None = None
     cpu: _Quantity | None = None
     memory: _Quantity | None = None
     shared_memory: _Quantity | None = None

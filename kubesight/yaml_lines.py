@@ -66,8 +66,9 @@ class YamlFile:
         self.value = self._read(text)
 
     def _read(self, text: str) -> dict[str, Any]:
-        loader = _Loader(text)
+        loader: _Loader | None = None
         try:
+            loader = _Loader(text)
             node = loader.get_single_node()
             if not isinstance(node, yaml.MappingNode):
                 raise JobError("not a job file: there are no keys with values", where=str(self.path))
@@ -81,7 +82,8 @@ class YamlFile:
         except (yaml.YAMLError, RecursionError) as error:
             raise JobError(f"not YAML: {error}", where=str(self.path)) from error
         finally:
-            loader.dispose()
+            if loader is not None:
+                loader.dispose()
 
     def _note_lines(self, node: yaml.Node, keys: Keys, above: set[int]) -> None:
         if id(node) in above:

@@ -33,9 +33,17 @@ def _indexed(rows: Iterable[Hyperparameter]) -> tuple[dict[str, Hyperparameter],
     return by_name, by_spelling
 
 
-TABLE, _SPELLINGS = _indexed(
-    [*agnostic.ROWS, *classification.ROWS, *detection.ROWS, *yolov5.ROWS, *keras.ROWS, *engine.ROWS]
-)
+SECTIONS: dict[str, tuple[Hyperparameter, ...]] = {
+    "All tasks": agnostic.ROWS,
+    "Image classification": classification.ROWS,
+    "Object detection and instance segmentation": detection.ROWS,
+    "yolov5": yolov5.ROWS,
+    "keras/* models": keras.ROWS,
+    "Beyond the hosted services": engine.ROWS,
+}
+"""The table, as the reference page parts it."""
+
+TABLE, _SPELLINGS = _indexed(row for rows in SECTIONS.values() for row in rows)
 
 
 def canonical_spelling(name: str) -> str:
