@@ -1,0 +1,100 @@
+"""Views against torchvision's operations and by their stated properties."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchvision.transforms.v2 import functional as TF
+
+from kubesight.dataset import preprocess
+from kubesight.dataset.preprocess import evaluation_view, random_crop, training_view
+from kubesight.modelcard import Preprocessing
+
+
+def picture(seed: int = 0, height: int = 40, width: int = 60) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def torchvision(function: object, image: np.ndarray, factor: float) -> np.ndarray:
+    tensor = torch.from_numpy(image).permute(2, 0, 1)
+    return function(tensor, factor).permute(1, 2, 0).numpy()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("factor", [0.6, 0.93, 1.0, 1.4])
+@pytest.mark.parametrize("name", ["adjust_brightness", "adjust_contrast", "adjust_saturation"])
+def test_colour_changes_are_torchvisions(name: str, factor: float) -> None:
+    ours = getattr(preprocess, name)(picture(), factor).astype(int)
+    truth = torchvision(getattr(TF, name), picture(), factor).astype(int)
+    assert abs(ours - truth).max() <= 2
+
+
+@pytest.mark.parametrize("turns", [-0.4, -0.1, 0.0, 0.25, 0.4])
+def test_hue_turns_as_torchvision_does_up_to_its_steps(turns: float) -> None:
+    # Hue and saturation are held in a byte each: single values move by a few levels, the mean hardly.
+    ours = preprocess.adjust_hue(picture(), turns).astype(int)
+    truth = torchvision(TF.adjust_hue, picture(), turns).astype(int)
+    assert abs(ours - truth).mean() < 2
+    assert abs(ours - truth).max() <= 12
+
+
+def test_the_evaluation_view_is_the_centre_of_the_resized_picture() -> None:
+    image = np.zeros((100, 200, 3), np.uint8)
+    image[40:60, 90:110] = 255
+    view = evaluation_view(image, Preprocessing(resize_size=50, crop_size=40))
+    assert view.shape == (40, 40, 3)
+    assert (view[15:25, 15:25] == 255).all()
+    assert view.sum() == 255 * 3 * 100
+
+
+def test_shrinking_averages_instead_of_picking() -> None:
+    stripes = np.zeros((256, 256, 3), np.uint8)
+    stripes[:, ::2] = 255
+    view = evaluation_view(stripes, Preprocessing(resize_size=32, crop_size=32))
+    assert abs(view.astype(int) - 128).max() <= 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 64), st.integers(1, 64))
+def test_evaluation_views_have_the_crop_size_whatever_comes(height: int, width: int, resize: int, crop: int) -> None:
+    view = evaluation_view(picture(0, height, width), Preprocessing(resize_size=resize, crop_size=crop))
+    assert view.shape == (crop, crop, 3)
+    assert view.dtype == np.uint8
+    assert view.flags.c_contiguous
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(0, 2**32 - 1), st.floats(0.05, 1.0))
+def test_random_crops_stay_inside_and_keep_area_and_ratio(height: int, width: int, seed: int, min_scale: float) -> None:
+    top, left, crop_height, crop_width = random_crop(height, width, np.random.default_rng(seed), min_scale)
+    assert top >= 0
+    assert left >= 0
+    assert crop_height >= 1
+    assert crop_width >= 1
+    assert top + crop_height <= height
+    assert left + crop_width <= width
+    if min(height, width) > 50 and 0.75 < width / height < 4 / 3:
+        assert crop_height * crop_width >= 0.9 * min_scale * height * width
+        assert 0.7 < crop_width / crop_height < 1.4
+
+
+def test_training_views_depend_on_the_generator_alone() -> None:
+    views = [training_view(picture(), 32, np.random.default_rng(seed)) for seed in (1, 1, 2)]
+    assert views[0].shape == (32, 32, 3)
+    np.testing.assert_array_equal(views[0], views[1])
+    assert (views[0] != views[2]).any()
+
+
+def test_each_switch_does_what_it_says() -> None:
+    image = np.zeros((32, 32, 3), np.uint8)
+    image[:, :16] = (200, 60, 40)
+
+    def views(**switches: bool) -> list[np.ndarray]:
+        return [training_view(image, 32, np.random.default_rng(seed), min_scale=1.0, **switches) for seed in range(60)]
+
+    plain = views(jitter=False, flip=False)
+    assert all((view == image).all() for view in plain)
+    mirrored = [bool((view == image[:, ::-1]).all()) for view in views(jitter=False, flip=True)]
+    assert 15 < sum(mirrored) < 45
+    changed = [not (view == image).all() for view in views(jitter=True, flip=False)]
+    assert 15 < sum(changed) < 45
