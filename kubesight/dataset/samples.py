@@ -19,6 +19,7 @@ from kubesight.report.page import (
     draw_polygons,
     escape,
     label_colours,
+    plural,
     shorten,
     shrink,
     thumbnail,
@@ -91,7 +92,7 @@ def _caption(row: Row, part: str, statistics: Statistics, colours: dict[str, Rgb
     if not counts:
         return f"no labels{where}"
     shown = counts.most_common(_CAPTION_CLASSES)
-    rest = f" and {len(counts) - len(shown)} more classes" if len(counts) > len(shown) else ""
+    rest = f" and {plural(len(counts) - len(shown), 'more class', 'more classes')}" if len(counts) > len(shown) else ""
     if isinstance(row, MultilabelRow):
         return f"{escape(', '.join(shorten(name, 40) for name, _ in shown))}{rest}{where}"
     chips = " ".join(chip(shorten(name, 40), colours[name], f"{count}" if count > 1 else "") for name, count in shown)

@@ -54,6 +54,9 @@ __all__ = [
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
+_LONG_CELL = 16
+
+
 class Page:
     """A page built section by section.
 
@@ -114,13 +117,12 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, numeric: 
         raise ValueError(f"no such columns: {sorted(unknown)}")
     else:
         flush = [column in numeric for column in columns]
-    kinds = [' class="n"' if right else "" for right in flush]
-    head = join(f"<th{kind}>{escape(name)}</th>" for kind, name in zip(kinds, columns, strict=True))
-    lines_ = join(
-        f"<tr>{join(f'<td{kind}>{_cell(cell)}</td>' for kind, cell in zip(kinds, row, strict=True))}</tr>"
-        for row in body
+    head = join(
+        f'<th class="n">{escape(name)}</th>' if right else f"<th>{escape(name)}</th>"
+        for right, name in zip(flush, columns, strict=True)
     )
-    return Html(f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{lines_}</tbody></table></div>')
+    rest = join(f"<tr>{join(map(_table_cell, row, flush))}</tr>" for row in body)
+    return Html(f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rest}</tbody></table></div>')
 
 
 def tiles(items: Iterable[tuple[str, object]]) -> Html:
@@ -147,6 +149,13 @@ def side_by_side(*parts: str) -> Html:
 
 def _is_gap_or_number(cell: object) -> bool:
     return cell is None or (isinstance(cell, numbers.Real) and not isinstance(cell, bool))
+
+
+def _table_cell(value: object, right: bool) -> Html:
+    text = _cell(value)
+    # Words break where they must, but a column of long ones is not squeezed for it.
+    kind = ' class="n"' if right else ' class="w"' if len(text) > _LONG_CELL else ""
+    return Html(f"<td{kind}>{text}</td>")
 
 
 def _cell(value: object) -> Html:

@@ -11,7 +11,7 @@ from kubesight.report.markup import Html, escape, join
 Rgb = tuple[int, int, int]
 
 # Bright enough to show on dark and on light pictures, and apart for colour-blind readers; Okabe and Ito's hues.
-_PALETTE: tuple[Rgb, ...] = (
+_BRIGHT: tuple[Rgb, ...] = (
     (255, 176, 0),
     (58, 178, 255),
     (255, 92, 138),
@@ -21,10 +21,11 @@ _PALETTE: tuple[Rgb, ...] = (
     (255, 110, 40),
     (150, 230, 255),
 )
+_PALETTE = _BRIGHT + tuple((red * 11 // 20, green * 11 // 20, blue * 11 // 20) for red, green, blue in _BRIGHT)
 
 
 def label_colours(labels: Iterable[str]) -> dict[str, Rgb]:
-    """A drawing colour for each label, by its place in the given order; eight colours, then again."""
+    """A drawing colour for each label, by its place in the given order; sixteen colours, then again."""
     return {label: _PALETTE[index % len(_PALETTE)] for index, label in enumerate(dict.fromkeys(labels))}
 
 

@@ -69,6 +69,7 @@ th,td{padding:5px 12px;text-align:left;vertical-align:top;border-bottom:1px soli
 tr:last-child td{border-bottom:0}
 th{position:sticky;top:0;background:var(--bg);font-weight:620;white-space:nowrap;z-index:1;box-shadow:0 1px var(--line)}
 td{overflow-wrap:anywhere;min-width:4em}
+td.w{min-width:13em}
 th.n,td.n{text-align:right;white-space:nowrap;overflow-wrap:normal}
 .side{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,430px),1fr));gap:18px 26px;
 margin-bottom:16px;align-items:start}
@@ -90,6 +91,7 @@ svg text.k{fill:var(--text);text-anchor:middle}
 svg text.k.i{fill:var(--strong)}
 .wide{overflow:auto;max-width:100%}
 .key{display:flex;flex-wrap:wrap;gap:2px 14px;margin:4px 0 0;font-size:13px;color:var(--muted)}
+.chip{margin-right:8px}
 .key span,.chip{display:inline-flex;align-items:center;gap:6px;overflow-wrap:anywhere}
 .key i,.chip i{flex:none;width:11px;height:11px;border-radius:3px}
 .pictures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,var(--w,140px)),1fr));gap:14px 12px;

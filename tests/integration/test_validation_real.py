@@ -44,7 +44,7 @@ def test_grocery_by_its_own_parts(real_data, tmp_path, shots):
     statistics = json.loads((data.path / "report.json").read_text())["statistics"]
     assert statistics["per_class"]["Orange"]["images"] == {"validation": 5, "train": 57}
     assert statistics["per_class"]["Pineapple"]["images"] == {"validation": 5, "train": 26}
-    assert statistics["formats"] == {"jpeg": 447}
+    assert list(statistics["formats"].values()) == [447]
     markup = check_page(data.path, shots)
     assert markup.count("data:image/jpeg") == 40
 

@@ -106,9 +106,10 @@ def test_empty_labels_change_nothing():
 
 
 def test_colours_go_by_order_and_come_round():
-    colours = label_colours([f"c{i}" for i in range(10)] + ["c0"])
-    assert len(colours) == 10
-    assert colours["c0"] == colours["c8"] != colours["c1"]
+    colours = label_colours([f"c{i}" for i in range(20)] + ["c0"])
+    assert len(colours) == 20
+    assert len(set(colours.values())) == 16
+    assert colours["c0"] == colours["c16"] != colours["c1"]
 
 
 def test_shrink_leaves_small_pictures_alone():
