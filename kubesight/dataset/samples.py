@@ -36,7 +36,9 @@ def sample_pictures(statistics: Statistics) -> list[tuple[str, str]]:
     """(data URI, caption) of the samples, class by class; unreadable and remote pictures are passed over."""
     drawn = statistics.task in {Task.DETECTION, Task.SEGMENTATION}
     size, limit = (_DRAWN_SIZE, _DRAWN_LIMIT) if drawn else (_LABELLED_SIZE, _LABELLED_LIMIT)
-    colours = label_colours(statistics.per_class())
+    counts = statistics.per_class("annotations")
+    # The most frequent classes take the brightest colours.
+    colours = label_colours(sorted(counts, key=lambda name: -counts[name]))
     seen: set[str] = set()
     shown: list[tuple[int, str, str]] = []
     for order, part, row in _candidates(statistics, limit):

@@ -123,7 +123,10 @@ def _look(
             statistics.add_part(name)
     examiner = Examiner()
     for place, row in _rows(opened, names):
-        statistics.add(place.part, row)
+        try:
+            statistics.add(place.part, row)
+        except DatasetError as error:
+            raise DatasetError(error.message, where=f"{place.file}, line {place.line}", hint=error.hint) from error
         examiner.note_size(row)
     with _bar(progress) as advance:
         examiner.examine(_rows(opened, names), decode=check_images, progress=advance)

@@ -183,7 +183,9 @@ def _classes(page: Page, statistics: Statistics) -> None:
     sized = lines({"": (range(1, len(names) + 1), [counts[name] for name in names])}, "class by rank", noun.lower())
     curve = sized if len(names) > 40 else Html()
     numbers = table(columns, rows, numeric=columns[1:])
-    page.section("Classes", side_by_side(chart, numbers + curve), _more(len(names), len(rows), "classes"))
+    # A wide table stands alone.
+    both = side_by_side(chart, numbers + curve) if len(columns) <= 6 else side_by_side(chart, curve) + numbers
+    page.section("Classes", both, _more(len(names), len(rows), "classes"))
 
 
 def _class_table(statistics: Statistics, names: Sequence[str]) -> tuple[list[str], list[list[object]]]:

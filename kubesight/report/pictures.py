@@ -100,6 +100,7 @@ def draw_polygons(
     Args:
         image: uint8 RGB, HxWx3.
         polygons: (rings, label); a ring is a flat list of x, y as fractions; rings of one object combine by XOR.
+            Rings of under three points or with half a point are left out.
         colours: from `label_colours`; by default of the labels in the order met.
     """
     height, width = image.shape[:2]
@@ -107,7 +108,8 @@ def draw_polygons(
     shapes = []
     for rings, label in polygons:
         # Four fractional bits (shift=4): outlines of small objects keep their shape.
-        points = [np.round((np.reshape(r, (-1, 2)) * scale - 0.5) * 16).astype(np.int32) for r in rings if len(r) >= 6]
+        whole = [np.reshape(ring, (-1, 2)) for ring in rings if len(ring) >= 6 and len(ring) % 2 == 0]
+        points = [np.round((corners * scale - 0.5) * 16).astype(np.int32) for corners in whole]
         mask = np.zeros((height, width), np.uint8)
         if points:
             cv2.fillPoly(mask, points, 255, cv2.LINE_8, 4)

@@ -68,8 +68,11 @@ table{border-collapse:collapse;width:100%;font-size:13.5px}
 th,td{padding:5px 12px;text-align:left;vertical-align:top;border-bottom:1px solid var(--grid)}
 tr:last-child td{border-bottom:0}
 th{position:sticky;top:0;background:var(--bg);font-weight:620;white-space:nowrap;z-index:1;box-shadow:0 1px var(--line)}
-td{overflow-wrap:anywhere;min-width:4em}
-td.w{min-width:13em}
+td{overflow-wrap:anywhere;min-width:6em}
+td.n{min-width:0}
+td.w{min-width:14em}
+.side td.w{min-width:9em}
+.side th,.side td{padding:5px 9px}
 th.n,td.n{text-align:right;white-space:nowrap;overflow-wrap:normal}
 .side{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,430px),1fr));gap:18px 26px;
 margin-bottom:16px;align-items:start}

@@ -101,7 +101,7 @@ def test_masks_of_another_size_are_scaled_to_the_picture():
 def test_empty_labels_change_nothing():
     image = np.full((20, 20, 3), 7, np.uint8)
     assert (draw_boxes(image, []) == image).all()
-    assert (draw_polygons(image, [([], "a"), ([[0.1, 0.1]], "a")]) == image).all()
+    assert (draw_polygons(image, [([], "a"), ([[0.1, 0.1], [0.1, 0.1, 0.9, 0.9, 0.9, 0.1, 0.5]], "a")]) == image).all()
     assert (draw_masks(image, [(np.zeros((20, 20)), "a")]) == image).all()
 
 

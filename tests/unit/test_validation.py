@@ -392,3 +392,13 @@ def test_progress_goes_to_standard_error(tmp_path, capsys):
     shown = capsys.readouterr()
     assert "reading pictures" in shown.err
     assert shown.out == ""
+
+
+def test_a_broken_mask_is_named_with_its_line(tmp_path):
+    with DatasetWriter(tmp_path / "data", Task.SEGMENTATION) as writer:
+        for index, runs in enumerate(([0, 1200], [1, 2])):
+            label = [Instance("a", rle=Rle((30, 40), runs))]
+            writer.write(SegmentationRow(image_url=picture(tmp_path / f"{index}.png", index), label=label))
+    with pytest.raises(DatasetError, match=r"annotations.jsonl, line 2: .* add up to 3"):
+        validate([tmp_path / "data"])
+    assert not (tmp_path / "data" / "report.html").exists()
