@@ -121,6 +121,12 @@ class Job(Section):
         return self.test_data_size or self.kubesight.split.test_ratio
 
     @property
+    def source_options(self) -> dict[str, str]:
+        """The options of the conversion; `target_column_name` is one of them."""
+        named = {} if self.target_column_name == "label" else {"label_column": self.target_column_name}
+        return {**named, **self.kubesight.source.options}
+
+    @property
     def given_hyperparameters(self) -> dict[str, Any]:
         """What the file fixes, by canonical name, typed, without defaults; `model_name` and the split are apart."""
         return {name: value for name, value in self._given.items() if name != "model_name"}
@@ -183,12 +189,7 @@ def _job(value: Mapping[str, Any], folder: Path, place: Place) -> Job:
     parameters, share = _without_split(job, value, place)
     if share is not None:
         changes["validation_data_size"] = share
-    if job.test_data_size and job.kubesight.split.test_ratio:
-        raise JobError(
-            "test_data_size and kubesight.split.test_ratio say the same",
-            where=place(("kubesight", "split", "test_ratio")),
-            hint="Keep one of them.",
-        )
+    _check_said_once(job, value, place)
     start = _located_start(job.kubesight.model, parameters, folder, job.kubesight.source.url_prefixes, place)
     changes["kubesight"] = job.kubesight.model_copy(update={"model": start})
     changes["training_parameters"] = parameters
@@ -197,6 +198,23 @@ def _job(value: Mapping[str, Any], folder: Path, place: Place) -> Job:
     check_sampling(job.sweep.sampling_algorithm.type, job.search_groups, place)
     job._notices = notices_of(value, place)
     return job
+
+
+def _check_said_once(job: Job, value: Mapping[str, Any], place: Place) -> None:
+    """Azure's keys and ours that mean the same must not disagree."""
+    if job.test_data_size and job.kubesight.split.test_ratio:
+        raise JobError(
+            "test_data_size and kubesight.split.test_ratio say the same",
+            where=place(("kubesight", "split", "test_ratio")),
+            hint="Keep one of them.",
+        )
+    column = job.kubesight.source.options.get("label_column", job.target_column_name)
+    if column != job.target_column_name and "target_column_name" in value:
+        raise JobError(
+            f"target_column_name is {job.target_column_name}, but the option label_column is {column}",
+            where=place(("kubesight", "source", "options", "label_column")),
+            hint="Keep one of them.",
+        )
 
 
 def _located_data(job: Job, folder: Path, place: Place) -> dict[str, Any]:
