@@ -13,7 +13,7 @@ from torch import nn
 
 from kubesight.errors import ModelError
 from kubesight.modelcard import CARD_FILE, WEIGHTS_FILE, ModelCard, Triple
-from kubesight.models.head import head_prefixes
+from kubesight.models.head import head_prefixes, start_anew
 from kubesight.models.names import ModelSpec, find_model
 from kubesight.models.weights import fetch, fit, library_weights, load_weights, read_state_dict
 from kubesight.storage.files import sha256_file
@@ -50,6 +50,7 @@ def build_model(
         num_classes: the number of logits.
         weights: `none` (random, from torch's current seed), `default` (those the library publishes), a file or URL of
             a state dict (safetensors, or torch's format without pickled objects), or a model folder to go on from.
+            On weights that have learnt, the classifier of other classes starts at zero.
         image_size: height and width of the pictures to come, in pixels; some architectures are built for one size.
         classes: the class names in index order; with a model folder of the same classes its classifier is kept.
 
@@ -171,6 +172,8 @@ def _from_library(
     )
     _try_size(spec, module, image_size)
     config = _config(module)
+    if config["num_classes"] != num_classes:
+        start_anew(module)
     tag = f"timm/{config['architecture']}.{config.get('tag') or 'default'}"
     return _built(module, {"source": "default", "detail": tag, "sha256": sha256_file(file)})
 
@@ -194,6 +197,6 @@ def _from_model_folder(spec: ModelSpec, module: nn.Module, folder: Path, classes
     record["fit"] = fit(module, state, heads, name=str(file))
     _log.info(
         "going on from the model in %s; its classifier is %s", folder,
-        "kept" if same else "re-initialised, since its classes are not those of the data",
+        "kept" if same else "started anew, since its classes are not those of the data",
     )  # fmt: skip
     return BuiltModel(module, card.preprocessing.mean, card.preprocessing.std, record)

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from kubesight.errors import ModelError
-from kubesight.models.head import has_prefix
+from kubesight.models.head import has_prefix, start_anew
 from kubesight.storage.files import atomic_file, sha256_file
 
 State = dict[str, torch.Tensor]
@@ -166,7 +166,7 @@ def _unwrap(content: Any, path: Path) -> State:
 def fit(module: nn.Module, state: State, heads: list[str], *, name: str, by_order: bool = True) -> str:
     """Load `state` into `module`: by names, else tensor by tensor when all ordered shapes agree.
 
-    The classifier's tensors may be missing or of another size: those stay as they were initialised.
+    The classifier's tensors may be missing or of another size: then it starts anew, from zero.
 
     Args:
         module: the network, changed in place.
@@ -189,7 +189,9 @@ def fit(module: nn.Module, state: State, heads: list[str], *, name: str, by_orde
     if by_order and not any(key in given for key in body):
         given = _rename(given, wanted, body)
         how = "names differ from the network's, ordered shapes all agree: taken in order"
-    anew = [k for k in wanted if has_prefix(k, heads) and (k not in given or given[k].shape != wanted[k].shape)]
+    anew = [key for key in wanted if has_prefix(key, heads)]
+    if all(key in given and given[key].shape == wanted[key].shape for key in anew):
+        anew = []
     problems = _mismatches(given, wanted, set(anew))
     if problems:
         shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
@@ -199,6 +201,7 @@ def fit(module: nn.Module, state: State, heads: list[str], *, name: str, by_orde
         )  # fmt: skip
     if anew:
         how += f"; the classifier ({', '.join(anew)}) is not there in this size and starts anew"
+        start_anew(module)
     module.load_state_dict({key: value for key, value in given.items() if key not in anew}, strict=False)
     return how
 

@@ -141,6 +141,10 @@ def test_library_weights_are_taken_from_the_hub_cache_with_another_classifier(mo
     assert len(built.weights["sha256"]) == 64
     state = built.module.state_dict()
     assert state["fc.weight"].shape[0] == 3
+    assert not state["fc.weight"].any()
+    assert not state["fc.bias"].any()
+    same = build_model(find_model(SMALL), 1000, weights="default").module.state_dict()
+    assert torch.equal(same["fc.weight"], source["fc.weight"])
     assert all(torch.equal(value, state[key]) for key, value in source.items() if not key.startswith("fc"))
 
 
@@ -240,6 +244,7 @@ def test_going_on_from_a_model_folder(model_folder) -> None:
     assert not torch.equal(after["fc.weight"], before["fc.weight"])
     assert torch.equal(after["conv1.0.weight"], before["conv1.0.weight"])
     assert "starts anew" in other.weights["fit"]
+    assert not after["fc.weight"].any()
     more = build_model(find_model(SMALL), 3, weights=str(folder), classes=["cat", "dog", "emu"])
     assert more.module.state_dict()["fc.weight"].shape[0] == 3
     with pytest.raises(ModelError, match="the model to go on from is a timm/test_resnet, not a resnet18"):

@@ -101,6 +101,7 @@ def test_without_its_classifier(source, tmp_path) -> None:
     built = build_model(SPEC, 4, weights=(tmp_path / "w.safetensors").as_uri())
     assert same_body(built.module, source)
     assert "starts anew" in built.weights["fit"]
+    assert not built.module(torch.randn(2, 3, 64, 64)).any()  # every class equally likely
     unnamed = {f"t{i}": value for i, value in enumerate(body.values()) if value.ndim}
     module = build_model(SPEC, 4).module
     assert "taken in order" in fit(module, unnamed, head_prefixes(module), name="w")
