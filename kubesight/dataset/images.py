@@ -1,104 +1,59 @@
-"""From a file to RGB bytes, as a viewer would show it.
+"""Reading pictures: upright 8-bit RGB of any file, or one error that names it.
 
-Pictures are turned as their EXIF orientation says, once. Transparent pixels are laid over white. Greyscale of 16 bits
-or more is scaled to 8, never cut. Of animations and multi-page files the first picture counts. A truncated file is an
-error, since a half-grey picture teaches the wrong thing.
+Headers are read by Pillow. Ordinary JPEGs are decoded by libjpeg-turbo through simplejpeg, all else by Pillow. What
+becomes of the kinds of pixels is said in `kubesight.dataset.pixels`. Of several pictures in one file (animations,
+pages) the first is taken.
 """
 
 import io
 import os
-import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import simplejpeg
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
+from kubesight.dataset.pixels import orient, to_rgb
 from kubesight.dataset.rows import ImageDetails
 from kubesight.dataset.urls import local_path, scheme
-from kubesight.errors import DatasetError, StorageError
+from kubesight.errors import DatasetError, KubesightError, StorageError
 
-# Pillow itself refuses more; set KUBESIGHT_MAX_PIXELS where larger pictures are meant.
-MAX_PIXELS = int(os.environ.get("KUBESIGHT_MAX_PIXELS", 178_956_970))
-if "KUBESIGHT_MAX_PIXELS" in os.environ:
-    Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+MAX_PIXELS = 2**28
+"""Width times height above which a picture is refused before it is decoded; `KUBESIGHT_MAX_PIXELS` overrides it."""
 
+FORMATS = (
+    "AVIF", "BMP", "DDS", "DIB", "GIF", "ICNS", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "PSD", "QOI",
+    "SGI", "SUN", "TGA", "TIFF", "WEBP", "XBM", "XPM",
+)  # fmt: skip
+"""What is read, whatever the file's name says. Pillow's formats that run other programs (EPS) are not among them."""
+
+_T = TypeVar("_T")
 _ORIENTATION = 0x0112
-_TRANSPOSED = {5, 6, 7, 8}
+_TRANSPOSING = (5, 6, 7, 8)
+_WIDTH_TAG, _HEIGHT_TAG = 256, 257
+_MULTI_PICTURE = "MPO"  # a JPEG with more pictures behind it, as phones write them
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"RIFF", b"II*\0", b"MM\0*", b"BM")
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"heim")
+_MEND = "Copy it again from its source, or take it out of the data set."
 
 
 def read_image(url: str, *, min_size: int | None = None) -> np.ndarray:
-    """Read a picture.
+    """Read a picture as it is shown.
 
     Args:
-        url: a local path or file URI.
-        min_size: the pixels that the short side needs at least. A larger JPEG is then decoded at a half, quarter or
-            eighth (or the steps between) by the codec itself, many times faster.
+        url: a path or a `file:` URI.
+        min_size: let the codec shrink a large JPEG, by 2, 4 or 8, as far as its short side stays this many pixels or
+            more. Other formats, and pictures that are too small for it, come in full.
 
     Returns:
-        RGB, uint8 [height, width, 3].
+        [height, width, 3] uint8 RGB, with EXIF orientation applied.
 
     Raises:
-        DatasetError: the file is missing, no picture, damaged, or larger than `MAX_PIXELS`; it is named.
-        StorageError: the address is not of this machine.
+        DatasetError: the file cannot be read or is not a whole picture; it is named.
+        StorageError: the address is on another machine.
     """
-    return decode_image(_read(url), name=url, min_size=min_size)
-
-
-def decode_image(data: bytes, *, name: str, min_size: int | None = None) -> np.ndarray:
-    """Decode a picture's bytes; see `read_image`.
-
-    Args:
-        data: the file's content.
-        name: what to call it in errors.
-        min_size: see `read_image`.
-    """
-    if not data:
-        raise DatasetError("the file is empty", where=name)
-    # Damaged files make decoders raise nearly anything; whatever it is, the user needs the file's name.
-    try:
-        with _opened(data) as picture:
-            turned = _orientation(picture)
-            if picture.format in ("JPEG", "MPO") and picture.mode in ("RGB", "L"):
-                pixels = _decode_jpeg(data, picture, min_size)
-            else:
-                if min_size and picture.format in ("JPEG", "MPO"):
-                    picture.draft(picture.mode, (min_size, min_size))
-                pixels = _rgb(picture)
-            return _turn(pixels, turned)
-    except DatasetError as error:
-        error.where = name
-        raise
-    except Exception as error:
-        raise _damaged(error, name) from error
-
-
-def read_details(path: Path) -> ImageDetails:
-    """What a picture's header says, without decoding it.
-
-    Returns:
-        format, the file's bytes, and width and height as a viewer shows them.
-
-    Raises:
-        DatasetError: the file is missing, empty, no picture, or larger than `MAX_PIXELS`; it is named.
-    """
-    try:
-        size = path.stat().st_size
-        if not size:
-            raise DatasetError("the file is empty", where=str(path))
-        with _opened(path) as picture:
-            width, height = picture.size
-            if _orientation(picture) in _TRANSPOSED:
-                width, height = height, width
-            return ImageDetails(format=(picture.format or "").lower(), width=width, height=height, bytes=size)
-    except DatasetError as error:
-        error.where = str(path)
-        raise
-    except Exception as error:
-        raise _damaged(error, str(path)) from error
-
-
-def _read(url: str) -> bytes:
     path = local_path(url)
     if path is None:
         raise StorageError(
@@ -107,91 +62,188 @@ def _read(url: str) -> bytes:
             hint="Copy them to a folder and convert again.",
         )
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DatasetError(f"the picture cannot be read: {error.strerror}", where=str(path)) from error
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise _unreadable_file(error, path) from error
+    return decode_image(data, name=str(path), min_size=min_size)
 
 
-def _opened(source: bytes | Path) -> Image.Image:
-    """Read the header; pixels come later."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        picture = Image.open(source if isinstance(source, Path) else io.BytesIO(source))
-    width, height = picture.size
-    if width * height > MAX_PIXELS:
-        raise Image.DecompressionBombError(f"{width} x {height}")
-    return picture
+def decode_image(data: bytes, *, name: str, min_size: int | None = None) -> np.ndarray:
+    """Decode a picture from the bytes of its file; see `read_image`.
 
+    Args:
+        data: the whole file.
+        name: what errors call it.
+        min_size: as for `read_image`. The short side is the same before and after EXIF orientation.
 
-def _orientation(picture: Image.Image) -> int:
-    """EXIF's orientation, 1 to 8, that is still to be applied.
-
-    Pillow applies a TIFF's itself, and would decode a whole PNG to look for one behind the pixels.
+    Raises:
+        DatasetError: not a whole picture, or one of more than `MAX_PIXELS` pixels.
     """
-    if picture.format == "TIFF" or (picture.format == "PNG" and "exif" not in picture.info):
-        return 1
-    return int(picture.getexif().get(_ORIENTATION) or 1)
+    image = _open(io.BytesIO(data), name)
+    if image.format in ("JPEG", _MULTI_PICTURE) and image.mode in ("RGB", "L"):
+        pixels = _decode_jpeg(data, image.size, min_size, name)
+        if pixels is not None:
+            return orient(pixels, _orientation(image))
+    return _explain(lambda: _decode_by_pillow(image, min_size), name)
 
 
-def _turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Apply EXIF's orientation: 2, 4: mirrored; 3: upside down; 5 to 8: rows and columns change places, too."""
-    if orientation in _TRANSPOSED:
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
+def read_details(path: Path) -> ImageDetails:
+    """What a picture's header says, without decoding the picture.
 
+    Returns:
+        The format in lower case (`jpeg`, `png`), width and height as shown (after EXIF orientation), and the file's
+        size in bytes.
 
-def _decode_jpeg(data: bytes, picture: Image.Image, min_size: int | None) -> np.ndarray:
-    least = min(min_size or 1 << 30, *picture.size)
+    Raises:
+        DatasetError: the file cannot be read, is not a picture, or has more than `MAX_PIXELS` pixels.
+    """
     try:
-        return simplejpeg.decode_jpeg(data, "RGB", min_height=least, min_width=least)
-    except ValueError:
-        # It stops at any warning. Pillow stops only where pixels are missing, and says what it found.
-        return _rgb(picture)
+        with open(path, "rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            image = _open(stream, str(path))
+            width, height = _explain(lambda: _shown_size(image, stream), str(path))
+    except (OSError, ValueError) as error:
+        raise _unreadable_file(error, path) from error
+    name = "jpeg" if image.format == _MULTI_PICTURE else (image.format or "").lower()
+    return ImageDetails(format=name, width=width, height=height, bytes=size)
 
 
-def _rgb(picture: Image.Image) -> np.ndarray:
-    mode = picture.mode
-    if mode.startswith("I") or mode == "F":
-        return np.repeat(_scaled(np.asarray(picture), mode)[..., None], 3, axis=2)
-    if mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-        picture = Image.alpha_composite(white, picture)
-    return np.array(picture.convert("RGB"))
+def max_pixels() -> int:
+    """The limit in force: `KUBESIGHT_MAX_PIXELS` if it is set, else `MAX_PIXELS`.
 
-
-def _scaled(values: np.ndarray, mode: str) -> np.ndarray:
-    """Greyscale of more than 8 bits as uint8.
-
-    16 bits: 65535 becomes 255. 32-bit integers and floats, which say nothing of their range: the first of [0, 1]
-    (floats), [0, 255] (floats), [0, 65535] that holds all values; else from the least value to the greatest.
+    Raises:
+        DatasetError: the variable is not a positive whole number.
     """
-    if mode.startswith("I;16"):
-        return np.rint(values / 257).astype(np.uint8)
-    least, most = float(values.min()), float(values.max())
-    if not np.isfinite([least, most]).all():
-        raise ValueError("the picture has values that are no numbers")
-    ranges = [1.0, 255.0, 65535.0] if mode == "F" else [65535.0]
-    top = next((top for top in ranges if least >= 0 and most <= top), None)
-    if top is None:
-        values, top = values - least, (most - least) or 1.0
-    return np.rint(values * (255 / top)).astype(np.uint8)
+    text = os.environ.get("KUBESIGHT_MAX_PIXELS")
+    if text is None:
+        return MAX_PIXELS
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise DatasetError(f"{text!r} is not a positive whole number", where="environment KUBESIGHT_MAX_PIXELS")
+    return int(text)
 
 
-def _damaged(error: Exception, name: str) -> DatasetError:
-    if isinstance(error, Image.DecompressionBombError):
-        return DatasetError(
-            f"the picture has over {MAX_PIXELS:,} pixels ({error})",
-            where=name,
-            hint="Set KUBESIGHT_MAX_PIXELS higher if it is meant to.",
-        )
-    if isinstance(error, Image.UnidentifiedImageError):
-        return DatasetError("not a picture in a known format", where=name)
-    if isinstance(error, FileNotFoundError):
-        return DatasetError("no such file", where=name)
-    words = " ".join(str(error).split()) or type(error).__name__
-    return DatasetError(f"the picture is damaged: {words}", where=name)
+def _open(stream: BinaryIO, name: str) -> Image.Image:
+    """Read a header and refuse what is too large."""
+    limit = max_pixels()
+    # Pillow's own guard (for later frames, embedded pictures) follows the same limit.
+    Image.MAX_IMAGE_PIXELS = limit
+    try:
+        image = Image.open(stream)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large(str(error), limit, name) from error
+    except UnidentifiedImageError as error:
+        raise _unidentified(stream, name) from error
+    except Exception as error:  # decoders raise anything on hostile bytes
+        raise _undecodable(error, name) from error
+    if image.format not in FORMATS:
+        raise _unidentified(stream, name)
+    if image.width * image.height > limit:
+        raise _too_large(f"{image.width} x {image.height}", limit, name)
+    return image
+
+
+def _decode_jpeg(data: bytes, size: tuple[int, int], min_size: int | None, name: str) -> np.ndarray | None:
+    """Decode by libjpeg-turbo; None when it is unsure, so that Pillow, which forgives more, may try."""
+    scale = _codec_scale(min(size), min_size)
+    try:
+        if scale == 1:
+            return simplejpeg.decode_jpeg(data)
+        return simplejpeg.decode_jpeg(data, min_width=-(-size[0] // scale), min_height=-(-size[1] // scale))
+    except ValueError as error:
+        # It also refuses harmless oddities, such as stray bytes between segments, which Pillow passes over. But of
+        # these two Pillow says nothing and leaves a part of the picture grey.
+        if any(sign in str(error).lower() for sign in ("premature end", "bad huffman")):
+            raise _undecodable(error, name) from error
+        return None
+
+
+def _codec_scale(short_side: int, min_size: int | None) -> int:
+    """The power of 2 that the codec may shrink by; its other scales (5/8, 3/8...) are slower than these."""
+    if min_size is None:
+        return 1
+    return next((scale for scale in (8, 4, 2) if -(-short_side // scale) >= min_size), 1)
+
+
+def _decode_by_pillow(image: Image.Image, min_size: int | None) -> np.ndarray:
+    if min_size is not None:
+        image.draft(None, (min_size, min_size))  # JPEG alone heeds it
+    image.load()
+    # Asked after loading: a PNG may say it behind its pixels, and a TIFF's pixels have been turned by Pillow.
+    return orient(to_rgb(image), _orientation(image))
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's (or XMP's) orientation; 1 when there is none or it cannot be made out, as viewers have it."""
+    try:
+        # PNG's own method would decode the whole picture, to look behind its pixels.
+        value = Image.Image.getexif(image).get(_ORIENTATION, 1)
+    except Exception:  # a damaged EXIF block does not spoil the pixels
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _shown_size(image: Image.Image, stream: BinaryIO) -> tuple[int, int]:
+    width, height = image.size
+    if image.format == "TIFF":
+        # Pillow gives the size before orientation or after it, by version; the tags give the one before.
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        width, height = tags[_WIDTH_TAG], tags[_HEIGHT_TAG]
+    if image.format == "PNG" and _says_more_behind_pixels(stream):
+        image.load()
+    return (height, width) if _orientation(image) in _TRANSPOSING else (width, height)
+
+
+def _says_more_behind_pixels(stream: BinaryIO) -> bool:
+    """Whether a PNG has a chunk behind its pixels that may hold the orientation. The place in `stream` is kept."""
+    place, seen_pixels, found = stream.tell(), False, False
+    stream.seek(8)
+    while len(head := stream.read(8)) == 8 and head[4:] != b"IEND" and not found:
+        seen_pixels |= head[4:] == b"IDAT"
+        found = seen_pixels and head[4:] in (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
+        stream.seek(int.from_bytes(head[:4], "big") + 4, os.SEEK_CUR)
+    stream.seek(place)
+    return found
+
+
+def _explain(work: Callable[[], _T], name: str) -> _T:
+    """Do it, with whatever a decoder raises said in our words."""
+    try:
+        return work()
+    except KubesightError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large(str(error), max_pixels(), name) from error
+    except Exception as error:  # decoders raise anything on hostile bytes
+        raise _undecodable(error, name) from error
+
+
+def _unreadable_file(error: OSError | ValueError, path: Path) -> DatasetError:
+    text = error.strerror if isinstance(error, OSError) else None
+    return DatasetError(f"the picture file cannot be read: {text or error}", where=str(path))
+
+
+def _undecodable(error: Exception, name: str) -> DatasetError:
+    text = str(error) or type(error).__name__
+    truncated = isinstance(error, EOFError) or any(sign in text.lower() for sign in ("truncated", "premature end"))
+    what = "the picture file is truncated" if truncated else "the picture cannot be decoded"
+    return DatasetError(f"{what} ({text})", where=name, hint=_MEND)
+
+
+def _unidentified(stream: BinaryIO, name: str) -> DatasetError:
+    stream.seek(0)
+    start = stream.read(16)
+    if not start:
+        return DatasetError("the picture file is empty", where=name, hint=_MEND)
+    if start.startswith(_SIGNATURES):
+        return DatasetError("the picture file is truncated or damaged in its header", where=name, hint=_MEND)
+    if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS:
+        return DatasetError("HEIF pictures are not read", where=name, hint="Save them as JPEG and convert again.")
+    return DatasetError("not a picture in a known format", where=name, hint=f"Known are {', '.join(FORMATS)}.")
+
+
+def _too_large(size: str, limit: int, name: str) -> DatasetError:
+    return DatasetError(
+        f"the picture has over {limit:,} pixels ({size})",
+        where=name,
+        hint="Shrink or tile it, or allow more with the environment variable KUBESIGHT_MAX_PIXELS.",
+    )

@@ -4,9 +4,13 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote_to_bytes
 
+from kubesight.errors import DatasetError
+
+# Two letters at least: `C:` is a drive, not a scheme.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+_THIS_HOST = ("", "localhost")
 
 
 def scheme(url: str) -> str:
@@ -21,11 +25,18 @@ def is_remote(url: str) -> bool:
 
 
 def local_path(url: str) -> Path | None:
-    """The path that a path or file URI names; None for another address."""
-    kind = scheme(url)
-    if kind == "file":
-        return Path(unquote(urlsplit(url).path))
-    return None if kind else Path(url)
+    """The path that a path or file URI names; None for another address.
+
+    In a file URI `%` escapes are decoded, into bytes, so that names which are not UTF-8 survive; `#` and `?` belong to
+    the name, since pictures have neither fragments nor queries. A plain path is taken letter by letter. Nothing is
+    looked up on disk.
+
+    Raises:
+        DatasetError: a file URI that names another host.
+    """
+    if url[:5].lower() == "file:":
+        return Path(_uri_path(url))
+    return None if scheme(url) else Path(url)
 
 
 def absolute_url(path_or_url: str, root: Path) -> str:
@@ -36,11 +47,17 @@ def absolute_url(path_or_url: str, root: Path) -> str:
         root: the folder that relative paths start from.
 
     Returns:
-        the address unchanged, or an absolute path without `.` and `..`.
+        the address unchanged, or an absolute path without `.` and `..`, which are taken out of the text without
+        following links. `..` may lead out of `root`: `../images/1.jpg` is what many annotation files say.
+
+    Raises:
+        DatasetError: a file URI that names another host.
     """
-    if scheme(path_or_url):
-        path = local_path(path_or_url)
-        return path_or_url if path is None else str(path)
+    named = local_path(path_or_url)
+    if named is None:
+        return path_or_url
+    if path_or_url[:5].lower() == "file:":
+        return os.path.normpath(Path.cwd() / named)
     path = root / path_or_url
     if "\\" in path_or_url and not path.exists():
         path = root / path_or_url.replace("\\", "/")
@@ -48,13 +65,49 @@ def absolute_url(path_or_url: str, root: Path) -> str:
 
 
 def map_prefix(url: str, prefixes: Mapping[str, str]) -> str:
-    """Put the longest matching prefix's replacement in its place; an address that none matches stays as it is."""
-    matching = [prefix for prefix in prefixes if url.startswith(prefix)]
-    if not matching:
-        return url
-    longest = max(matching, key=len)
-    rest = url[len(longest) :]
-    replacement = prefixes[longest]
-    if rest and not rest.startswith("/") and not replacement.endswith("/"):
-        replacement += "/"
-    return replacement + rest
+    """Replace the beginning of an address by a table, such as an Azure datastore by the folder it was copied to.
+
+    The longest prefix wins. A prefix ends where a path segment ends, with or without its `/`: `azureml://a/paths` is
+    no prefix of `azureml://a/paths2/1.jpg`. Schemes compare without regard to case (`AmlDatastore://`), all else with.
+
+    Args:
+        url: any address.
+        prefixes: beginning -> what takes its place (a folder or a URL).
+
+    Returns:
+        The mapped address, or `url` itself when no prefix fits.
+    """
+    folded = _fold_scheme(url)
+    for prefix in sorted(prefixes, key=len, reverse=True):
+        beginning = _fold_scheme(prefix)
+        if not beginning or not folded.startswith(beginning):
+            continue
+        rest = folded[len(beginning) :]
+        if not rest or rest.startswith("/") or beginning.endswith("/"):
+            return _join(prefixes[prefix], rest.lstrip("/"))
+    return url
+
+
+def _join(folder: str, rest: str) -> str:
+    if not rest:
+        return folder
+    return folder + rest if folder.endswith("/") else f"{folder}/{rest}"
+
+
+def _fold_scheme(url: str) -> str:
+    match = _SCHEME.match(url)
+    return match[0].lower() + url[match.end() :] if match else url
+
+
+def _uri_path(uri: str) -> str:
+    rest = uri[5:]
+    if rest.startswith("//"):
+        host, slash, path = rest[2:].partition("/")
+        if host.lower() not in _THIS_HOST:
+            raise DatasetError(
+                f"a file on another machine, {host!r}, cannot be read",
+                where=uri,
+                hint="Write file:///PATH with three slashes, or a plain path.",
+            )
+        rest = slash + path
+    return os.fsdecode(unquote_to_bytes(rest.encode("utf-8", "surrogateescape")))
