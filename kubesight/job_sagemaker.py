@@ -79,7 +79,7 @@ def from_sagemaker(value: Mapping[str, Any], place: Place) -> Translation:
         JobError: a key that nobody knows, no model, no training data, or a setting that cannot be had here.
     """
     job = Translation({"type": "automl", "task": Task.CLASSIFICATION.value, "kubesight": {}})
-    for key, section in (value.get("kubesight") or {}).items():
+    for key, section in _mapping(value, ("kubesight",), place).items():
         job.value["kubesight"][key] = dict(section) if isinstance(section, Mapping) else section
     source = job.value["kubesight"].setdefault("source", {})
     if isinstance(source, dict):
@@ -124,7 +124,8 @@ def _put_data(job: Translation, value: Mapping[str, Any], definition: Mapping[st
         if value.get(channel):
             job.put(keys, value[channel] if channel == "model" else {"path": value[channel]}, (channel,))
     above: Keys = (_DEFINITION, "InputDataConfig") if "InputDataConfig" in definition else ("InputDataConfig",)
-    for index, channel in enumerate(definition.get("InputDataConfig") or value.get("InputDataConfig") or []):
+    channels = definition.get("InputDataConfig") or value.get("InputDataConfig") or []
+    for index, channel in enumerate(channels if isinstance(channels, list) else [channels]):
         origin = (*above, index)
         try:
             name, uri = channel["ChannelName"], channel["DataSource"]["S3DataSource"]["S3Uri"]
@@ -195,7 +196,9 @@ def _space(job: Translation, value: Mapping[str, Any], above: Keys, place: Place
     for key, found in ranges.items():
         if key.endswith("ParameterRanges") and isinstance(found, list):
             for index, each in enumerate(found):
-                entries[str(each.get("Name"))] = ((*above, key, index), each)
+                if not isinstance(each, Mapping) or "Name" not in each:
+                    raise JobError("a range needs a Name", where=place((*above, key, index)))
+                entries[str(each["Name"])] = ((*above, key, index), each)
         else:
             entries[key] = ((*above, key), found)
     space = {}

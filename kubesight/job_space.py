@@ -55,6 +55,10 @@ def read_hyperparameters(
         _check_apart(fixed, varying, places)
         swept = {spelling: _parsed(space[spelling], spelling, places) for spelling in varying.values()}
         models = _models(task, parameters.get(fixed.get("model_name", "")), swept.get(varying.get("model_name", "")))
+        if not models:
+            raise HyperparameterError(
+                "model_name can only vary by choice(...)", where=places.get(varying.get("model_name", ""))
+            )
         for model in models:
             spelling = varying.get("model_name") or fixed.get("model_name")
             settings, typed = _settled(model, task, parameters, swept, fixed_places | places, spelling)
@@ -99,11 +103,10 @@ def _parsed(expression: Any, spelling: str, places: Mapping[str, str]) -> Distri
 
 
 def _models(task: Task, fixed: Any, swept: Distribution | None) -> tuple[str, ...]:
+    """The models that are trained; none when they vary over a range, which names cannot."""
     if swept is None:
         return (str(fixed or DEFAULT_MODEL[task]),)
-    if not isinstance(swept, Choice):
-        raise HyperparameterError("model_name can only vary by choice(...)", where="model_name")
-    return tuple(dict.fromkeys(str(name) for name in swept.values))
+    return tuple(dict.fromkeys(map(str, swept.values))) if isinstance(swept, Choice) else ()
 
 
 def _settled(
