@@ -300,8 +300,10 @@ def _number(cell: str) -> float:
 
 def _fits(path: Path, options: Mapping[str, str]) -> bool:
     """Whether a file is called CSV or plain text, and its columns make sense."""
+    if path.suffix.lower() not in (*_ENDINGS, ".txt"):
+        return False
     try:
         read_layout(path, options)
     except DatasetError:
         return False
-    return path.suffix.lower() in (*_ENDINGS, ".txt")
+    return True

@@ -14,6 +14,7 @@ from kubesight.dataset.urls import is_remote
 from kubesight.errors import DatasetError
 
 SAMPLE_LINES = 200
+_LONGEST_LINE = 1 << 16  # what has longer lines is no CSV of labels
 
 _DELIMITERS = ",\t;|"
 _IMAGE = "image_url image_path image_name image_id image filename file_name file_path filepath file path img img_path"
@@ -100,7 +101,7 @@ def read_layout(path: Path, options: Mapping[str, str]) -> Layout:
     encoding = options.get("encoding") or _encoding(path)
     try:
         with open(path, encoding=encoding, newline="") as stream:
-            text = "".join(itertools.islice(stream, SAMPLE_LINES))
+            text = "".join(itertools.islice(iter(lambda: stream.readline(_LONGEST_LINE), ""), SAMPLE_LINES))
     except (OSError, UnicodeError, LookupError) as error:
         raise DatasetError(
             f"not readable as text: {error}", where=str(path), hint="Try the option encoding."

@@ -23,6 +23,7 @@ from kubesight.errors import DatasetError
 
 _CORNERS = ("topX", "topY", "bottomX", "bottomY")
 _FLAGS = ("isCrowd", "difficult", "truncated", "occluded")
+_LONGEST_LINE = 1 << 22  # of a first line, when the format is guessed: other JSON may be one line of gigabytes
 _KNOWN_FIELDS = {"image_url", "imageUrl", "image_details", "imageDetails", "split", "group"}
 _SERVES = {
     Task.CLASSIFICATION: (Task.CLASSIFICATION, Task.MULTILABEL),
@@ -214,7 +215,7 @@ def _read_groups(
 def _looks_like_jsonl(path: Path) -> bool:
     try:
         with open(path, "rb") as stream:
-            line = next((line for line in stream if line.strip()), b"")
+            line = next((line for line in iter(lambda: stream.readline(_LONGEST_LINE), b"") if line.strip()), b"")
         return _image_url(_decode(line.removeprefix(b"\xef\xbb\xbf"))) is not None
     except (OSError, msgspec.DecodeError):
         return False
