@@ -30,6 +30,7 @@ class Job(Section):
     """A job file that has been read and checked.
 
     Attributes:
+        target_column_name: the field with the labels; the source's option `label_column` says it too.
         training_data: its `path` is absolute or a URL, as those of the other parts.
         primary_metric: the task's own when the file names none.
         validation_data_size: share of the pictures for validation; unused when `validation_data` is given.
@@ -121,12 +122,6 @@ class Job(Section):
         return self.test_data_size or self.kubesight.split.test_ratio
 
     @property
-    def source_options(self) -> dict[str, str]:
-        """The options of the conversion; `target_column_name` is one of them."""
-        named = {} if self.target_column_name == "label" else {"label_column": self.target_column_name}
-        return {**named, **self.kubesight.source.options}
-
-    @property
     def given_hyperparameters(self) -> dict[str, Any]:
         """What the file fixes, by canonical name, typed, without defaults; `model_name` and the split are apart."""
         return {name: value for name, value in self._given.items() if name != "model_name"}
@@ -190,8 +185,11 @@ def _job(value: Mapping[str, Any], folder: Path, place: Place) -> Job:
     if share is not None:
         changes["validation_data_size"] = share
     _check_said_once(job, value, place)
-    start = _located_start(job.kubesight.model, parameters, folder, job.kubesight.source.url_prefixes, place)
-    changes["kubesight"] = job.kubesight.model_copy(update={"model": start})
+    source = job.kubesight.source
+    start = _located_start(job.kubesight.model, parameters, folder, source.url_prefixes, place)
+    if job.target_column_name != "label":
+        source = source.model_copy(update={"options": {"label_column": job.target_column_name, **source.options}})
+    changes["kubesight"] = job.kubesight.model_copy(update={"model": start, "source": source})
     changes["training_parameters"] = parameters
     job = job.model_copy(update=changes)
     job._given, job._groups = read_hyperparameters(job.task, parameters, job.search_space, place)

@@ -151,6 +151,10 @@ def notices_of(value: Mapping[str, Any], place: Place) -> list[str]:
         place: the line of a key.
     """
     notices = [(keys, why) for keys, why in NO_EFFECT.items() if _has(value, keys)]
+    metrics = PRIMARY_METRICS[Task(value["task"])]
+    if (value.get("primary_metric") or metrics[0]) != metrics[0]:
+        # Not before a sweep is run: one training judges its epochs by the task's own metric.
+        notices.append((("primary_metric",), f"the best epoch is the one of the best {metrics[0]}"))
     limits = value.get("limits") or {}
     sweeps = bool(value.get("search_space"))
     for part in ("validation_data", "test_data"):

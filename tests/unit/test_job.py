@@ -165,7 +165,9 @@ def test_each_task_has_its_model_and_metric(write, task: str, model: str, metric
 
 @pytest.mark.parametrize("metric", ["AUC_weighted", "average_precision_score_weighted", "precision_score_weighted"])
 def test_azures_other_metrics(write, metric: str) -> None:
-    assert write(f"{SMALL}primary_metric: {metric}\n").primary_metric == metric
+    job = write(f"{SMALL}primary_metric: {metric}\n")
+    assert job.primary_metric == metric
+    assert "the best epoch is the one of the best accuracy" in job.notices[0]
 
 
 def test_additions(write, tmp_path: Path) -> None:
@@ -191,7 +193,7 @@ kubesight:
 """
     )
     assert job.kubesight.model.weights == str(tmp_path / "weights/lite0.pt")
-    assert job.source_options == {"label_column": "tag", "delimiter": ";", "header": "true"}
+    assert job.kubesight.source.options == {"label_column": "tag", "delimiter": ";", "header": "true"}
     assert job.kubesight.source.strict
     assert (job.validation_data_size, job.test_ratio, job.kubesight.split.seed) == (0.25, 0.1, 7)
     resources = job.kubesight.resources

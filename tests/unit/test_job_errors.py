@@ -66,9 +66,9 @@ def test_the_typical_typo(message) -> None:
         ),
         ("sweep:\n  sampling_algorithm:\n    type: grid\n    rule: sobol", 5, "rule and logbase are for random"),
         (
-            "sweep: {sampling_algorithm: grid}\n\nsearch_space:\n  - momentum: choice(0)\n    learning_rate: uniform(0,1)",
-            8,
-            "grid sampling goes through lists, but learning_rate has a range. Write choice(...)",
+            "sweep: {sampling_algorithm: grid}\nsearch_space:\n  - momentum: choice(0)\n    weight_decay: uniform(0,1)",
+            7,
+            "grid sampling goes through lists, but weight_decay has a range. Write choice(...)",
         ),
         ("kubesight:\n  source:\n    formt: coco", 6, "unknown key 'formt' in kubesight.source. Did you mean format?"),
         ("kubesight:\n  split:\n    ratio: 0.2", 6, "Set validation_data_size at the top of the file."),
