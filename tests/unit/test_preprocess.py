@@ -1,5 +1,9 @@
 """Views against torchvision's operations and by their stated properties."""
 
+import math
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -8,7 +12,8 @@ from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as TF
 
 from kubesight.dataset import preprocess
-from kubesight.dataset.preprocess import evaluation_view, random_crop, training_view
+from kubesight.dataset.images import read_image
+from kubesight.dataset.preprocess import decode_size_for_training, evaluation_view, random_crop, training_view
 from kubesight.modelcard import Preprocessing
 
 
@@ -30,12 +35,43 @@ def test_colour_changes_are_torchvisions(name: str, factor: float) -> None:
 
 
 @pytest.mark.parametrize("turns", [-0.4, -0.1, 0.0, 0.25, 0.4])
-def test_hue_turns_as_torchvision_does_up_to_its_steps(turns: float) -> None:
-    # Hue and saturation are held in a byte each: single values move by a few levels, the mean hardly.
-    ours = preprocess.adjust_hue(picture(), turns).astype(int)
-    truth = torchvision(TF.adjust_hue, picture(), turns).astype(int)
-    assert abs(ours - truth).mean() < 2
-    assert abs(ours - truth).max() <= 12
+@pytest.mark.parametrize("spread", [1, 40, 255])
+def test_hue_turns_as_torchvision_does(turns: float, spread: int) -> None:
+    image = np.random.default_rng(0).integers(128 - spread // 2, 129 + spread // 2, (40, 60, 3)).astype(np.uint8)
+    ours = preprocess.adjust_hue(image, turns).astype(int)
+    truth = torchvision(TF.adjust_hue, image, turns).astype(int)
+    assert abs(ours - truth).mean() < 0.2
+    assert abs(ours - truth).max() <= 1
+
+
+def test_jitter_draws_every_change_over_its_whole_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: dict[str, list[float]] = {}
+    order: set[tuple[str, ...]] = set()
+    calls: list[str] = []
+
+    def record(name: str) -> object:
+        def change(image: np.ndarray, factor: float) -> np.ndarray:
+            drawn.setdefault(name, []).append(factor)
+            calls.append(name)
+            return image
+
+        return change
+
+    names = ("brightness", "contrast", "saturation", "hue")
+    for name in names:
+        monkeypatch.setattr(preprocess, f"adjust_{name}", record(name))
+    for seed in range(800):
+        calls.clear()
+        training_view(picture(), 8, np.random.default_rng(seed))
+        if calls:
+            assert sorted(calls) == sorted(names)
+            order.add(tuple(calls))
+    assert len(order) == 24
+    for name in names:
+        centre = 0.0 if name == "hue" else 1.0
+        assert 330 < len(drawn[name]) < 470
+        assert -0.4 <= min(drawn[name]) - centre < -0.38
+        assert 0.38 < max(drawn[name]) - centre <= 0.4
 
 
 def test_the_evaluation_view_is_the_centre_of_the_resized_picture() -> None:
@@ -52,6 +88,49 @@ def test_shrinking_averages_instead_of_picking() -> None:
     stripes[:, ::2] = 255
     view = evaluation_view(stripes, Preprocessing(resize_size=32, crop_size=32))
     assert abs(view.astype(int) - 128).max() <= 1
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.2, 1.6, 3.1, 4.0, 9.3])
+def test_training_views_shrink_nearly_as_averages_over_areas(real_data: Path, factor: float) -> None:
+    photo = read_image(str(next((real_data / "facade_coco").rglob("*.jpg"))))
+    size = 96
+    side = round(size * factor)
+    image = np.ascontiguousarray(photo[-side:, -side:])
+    view = training_view(image, size, np.random.default_rng(0), jitter=False, flip=False, min_scale=1.0)
+    truth = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+    plain = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
+    if factor <= 1.3:
+        np.testing.assert_array_equal(view, plain)
+    else:
+        error = abs(view.astype(int) - truth).mean()
+        assert error < min(4, abs(plain.astype(int) - truth).mean() / 1.8)
+
+
+def test_only_the_middle_of_a_very_long_picture_is_resized() -> None:
+    image = np.zeros((2, 200_000, 3), np.uint8)
+    image[:, 99_998:100_002] = 255
+    view = evaluation_view(image, Preprocessing(resize_size=256, crop_size=224))
+    assert view.shape == (224, 224, 3)
+    assert view.min() == 255
+    tall = evaluation_view(image.swapaxes(0, 1), Preprocessing(resize_size=16, crop_size=64))
+    assert tall.shape == (64, 64, 3)
+    assert (tall[:, :24] == 0).all()
+    assert (tall[[0, -1]] == 0).all()
+    assert (tall[22:42, 28:36] == 255).all()
+
+
+def test_evaluation_views_agree_with_torchvisions(real_data: Path) -> None:
+    for path in sorted((real_data / "grocery10" / "val").rglob("*.jpg"))[::9]:
+        image = read_image(str(path))
+        view = evaluation_view(image, Preprocessing(resize_size=256, crop_size=224)).astype(int)
+        tensor = torch.from_numpy(image).permute(2, 0, 1)
+        truth = TF.center_crop(TF.resize(tensor, [256], antialias=True), [224]).permute(1, 2, 0).numpy()
+        assert abs(view - truth).mean() < 1.5
+
+
+def test_decode_size_leaves_enough_for_a_quarter_of_the_picture() -> None:
+    size = decode_size_for_training(224)
+    assert math.sqrt(0.25) * size == 224
 
 
 @settings(max_examples=60, deadline=None)
