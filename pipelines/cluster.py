@@ -1,15 +1,22 @@
 """A pipeline for Kubeflow: written as a package, or handed to the API."""
 
+import contextlib
+import json
 import logging
+import os
+import sys
 import tempfile
+import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import kfp
+import requests
+import yaml
 from kfp import compiler
 from kfp_server_api import ApiException
-from requests import RequestException
 from urllib3.exceptions import HTTPError
 
 from kubesight.errors import ClusterError
@@ -18,13 +25,16 @@ from kubesight.storage.files import atomic_file
 
 log = logging.getLogger("kubesight")
 
+_LONGEST_RUN = 30 * 24 * 3600
 
-def write_package(parameters: Mapping[str, Any], output: Path) -> None:
+
+def write_package(parameters: Mapping[str, Any], output: Path, *, shared_memory: str | None = None) -> None:
     """Write the training pipeline as YAML.
 
     Args:
         parameters: become the defaults of the run's form.
         output: the file; its name ends in .yaml or .yml.
+        shared_memory: size of /dev/shm, which KFP fixes when a pipeline is compiled; None keeps the pipeline's.
 
     Raises:
         ClusterError: the name does not.
@@ -34,37 +44,97 @@ def write_package(parameters: Mapping[str, Any], output: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "pipeline.yaml"
         compiler.Compiler().compile(train_pipeline, str(file), pipeline_parameters=dict(parameters))
+        if shared_memory:
+            _set_shared_memory(file, shared_memory)
         text = file.read_text(encoding="utf-8")
     with atomic_file(output, "w") as stream:
         stream.write(text)
 
 
+def _set_shared_memory(package: Path, size: str) -> None:
+    spec, platforms = yaml.safe_load_all(package.read_text(encoding="utf-8"))
+    for executor in platforms["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values():
+        for mount in executor.get("emptyDirMounts", ()):
+            mount["sizeLimit"] = size
+    package.write_text(yaml.safe_dump_all([spec, platforms], sort_keys=False), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Api:
+    """Where Kubeflow Pipelines answers, and who asks.
+
+    `token` is a bearer token; without one, the token that Kubeflow mounts into notebooks is taken where there is one.
+    `cookies` are those of a browser's session, where a login page stands before the API. `namespace` is the profile's,
+    None for an installation without profiles. `ca_cert` holds certificates to trust.
+    """
+
+    host: str
+    namespace: str | None = None
+    token: str | None = None
+    cookies: str | None = None
+    ca_cert: Path | None = None
+
+    def connect(self) -> kfp.Client:
+        """A client that has been answered once.
+
+        Raises:
+            ClusterError: nobody answers, or the answer is a refusal or a login page.
+        """
+        token = self.token or _mounted_token()
+        headers = ({"Authorization": f"Bearer {token}"} if token else {}) | (
+            {"Cookie": self.cookies} if self.cookies else {}
+        )
+        self._probe(headers)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning, message="This client only works")
+            return kfp.Client(
+                host=self.host,
+                namespace=self.namespace or "kubeflow",
+                existing_token=token,
+                cookies=self.cookies,
+                ssl_ca_cert=str(self.ca_cert) if self.ca_cert else None,
+            )
+
+    def _probe(self, headers: dict[str, str]) -> None:
+        """Ask once, since kfp's client asks five times and prints a traceback for each."""
+        verify = str(self.ca_cert) if self.ca_cert else True
+        url = f"{self.host.rstrip('/')}/apis/v2beta1/healthz"
+        try:
+            answer = requests.get(url, headers=headers, verify=verify, timeout=30, allow_redirects=False)
+        except requests.RequestException as error:
+            raise ClusterError(f"cannot be reached: {_cause(error)}", where=url, hint="Check --host.") from error
+        if answer.is_redirect:
+            raise ClusterError("a login page stands before the API", where=url, hint=_advice(401))
+        if not answer.ok:
+            reason = f"the API answered {answer.status_code} {answer.reason}"
+            raise ClusterError(reason, where=url, hint=_advice(answer.status_code))
+        try:
+            answer.json()
+        except ValueError as error:
+            hint = "Check --host; a page that asks for a login answers so too (--token, --cookies)."
+            raise ClusterError("this is a web page, not the API", where=url, hint=hint) from error
+
+
 def submit_run(
+    api: Api,
     parameters: Mapping[str, Any],
     *,
-    host: str,
-    namespace: str | None,
     experiment: str,
     run_name: str,
-    token: str | None = None,
-    cookies: str | None = None,
-    ca_cert: Path | None = None,
     caching: bool = True,
     wait: bool = False,
+    shared_memory: str | None = None,
 ) -> str:
     """Start a run of the training pipeline on Kubeflow.
 
     Args:
+        api: where, and as whom.
         parameters: of the pipeline.
-        host: URL of the API.
-        namespace: of the profile; None for an installation without profiles.
         experiment: made when it does not exist.
         run_name: shown in the UI.
-        token: a bearer token.
-        cookies: of a browser's session, where a login page stands before the API.
-        ca_cert: certificates to trust.
         caching: take results of equal steps of earlier runs.
         wait: return when the run has ended.
+        shared_memory: as in `write_package`.
 
     Returns:
         the run's page.
@@ -75,42 +145,52 @@ def submit_run(
     source = str(parameters.get("source", ""))
     if Path(source).exists():
         log.warning("%s is a path of this machine: the run needs a volume that holds it at the same place", source)
+    client = api.connect()
     try:
-        client = kfp.Client(
-            host=host,
-            namespace=namespace or "kubeflow",
-            existing_token=token,
-            cookies=cookies,
-            ssl_ca_cert=str(ca_cert) if ca_cert else None,
-        )
-        run = client.create_run_from_pipeline_func(
-            train_pipeline,
-            arguments=dict(parameters),
-            run_name=run_name,
-            experiment_name=experiment,
-            namespace=namespace,
-            enable_caching=caching,
-        )
-        page = f"{host.rstrip('/')}/#/runs/details/{run.run_id}"
+        with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(sys.stderr):
+            package = Path(scratch) / "train.yaml"
+            write_package({}, package, shared_memory=shared_memory)
+            run = client.create_run_from_pipeline_package(
+                str(package),
+                arguments=dict(parameters),
+                run_name=run_name,
+                experiment_name=experiment,
+                namespace=api.namespace,
+                enable_caching=caching,
+            )
+        page = f"{api.host.rstrip('/')}/#/runs/details/{run.run_id}"
         if wait:
             log.info("waiting for %s", page)
-            state = client.wait_for_run_completion(run.run_id, timeout=30 * 24 * 3600).state
+            state = client.wait_for_run_completion(run.run_id, timeout=_LONGEST_RUN).state
             if state != "SUCCEEDED":
                 raise ClusterError(f"the run ended as {state}", where=page)
     except ApiException as error:
-        raise ClusterError(_refusal(error), where=host, hint=_advice(error.status)) from error
-    except (RequestException, HTTPError, OSError) as error:
-        raise ClusterError(f"cannot be reached: {error}", where=host, hint="Check --host.") from error
+        raise ClusterError(_refusal(error), where=api.host, hint=_advice(error.status)) from error
+    except (requests.RequestException, HTTPError) as error:
+        raise ClusterError(f"cannot be reached: {_cause(error)}", where=api.host) from error
     return page
 
 
+def _mounted_token() -> str | None:
+    path = Path(os.environ.get("KF_PIPELINES_SA_TOKEN_PATH", "/var/run/secrets/kubeflow/pipelines/token"))
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else None
+
+
+def _cause(error: Exception) -> object:
+    """What lies at the bottom of an error of the HTTP libraries, which wrap one another."""
+    inner = error.args[0] if error.args else error
+    return getattr(inner, "reason", None) or getattr(error, "reason", None) or error
+
+
 def _refusal(error: ApiException) -> str:
-    body = (error.body or "").strip().splitlines()
-    return f"the API answered {error.status} {error.reason or ''}{': ' + body[0][:300] if body else ''}"
+    body = (error.body or "").strip()
+    with contextlib.suppress(ValueError, AttributeError):
+        body = json.loads(body).get("message") or body
+    return f"the API answered {error.status} {error.reason or ''}{': ' + body[:500] if body else ''}"
 
 
 def _advice(status: int | None) -> str | None:
-    if status in (401, 302):
+    if status == 401:
         return "Give --token or --cookies of a session that is logged in."
     if status == 403:
         return "The account needs the right to create runs in that namespace (--namespace)."

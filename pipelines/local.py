@@ -28,8 +28,10 @@ ROOT = "pipeline"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _STARTED = re.compile(r"Executing task '([^']+)'")
 _ENDED = re.compile(r"Task '([^']+)' finished with status (\w+)")
-_NOISE = re.compile(r"\s*$|\s*\[KFP Executor ")
-_ERROR = re.compile(r"\s*((?:\w+\.)*\w+(?:Error|Exception|Exit|Interrupt)): (.*)$")
+_LOGGED = re.compile(r"\[KFP Executor [^]]*]: (.*)")
+_OF_KFP = re.compile(r"Looking for component|Loading KFP component|Got executor_input|Wrote executor output")
+_METRICS = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z epoch=")
+_ERROR = re.compile(r"((?:\w+\.)*\w*(?:Error|Exception|Exit|Interrupt)): (.*)")
 
 
 class StepLog(io.TextIOBase):
@@ -47,8 +49,10 @@ class StepLog(io.TextIOBase):
         self.step = ""
         self.seconds: dict[str, float] = {}
         self.error: tuple[str, str] | None = None
+        self.last = ""
         self._began = 0.0
         self._line = ""
+        self._input = self._traceback = False
 
     def writable(self) -> bool:
         """This is a stream to print to."""
@@ -64,15 +68,28 @@ class StepLog(io.TextIOBase):
     def _take(self, line: str) -> None:
         print(line, file=self.file, flush=True)
         if started := _STARTED.search(line):
-            self.step, self._began, self.error = started[1], time.monotonic(), None
+            self.step, self._began, self.error, self.last = started[1], time.monotonic(), None, ""
             print(f"-- {self.step}", file=self.terminal, flush=True)
         elif ended := _ENDED.search(line):
             self.seconds[ended[1]] = time.monotonic() - self._began
             self.step = self.step if ended[2] == "FAILURE" else ""
-        elif self.step and line.startswith("    ") and not _NOISE.match(line):
-            if raised := _ERROR.match(line):
-                self.error = raised[1], raised[2]
-            print(line, file=self.terminal, flush=True)
+        elif self.step and line.startswith("    "):
+            self._take_from_step(line.strip())
+
+    def _take_from_step(self, line: str) -> None:
+        """Show what the step says, without kfp's words on it, tracebacks, and metric lines (its log repeats those)."""
+        logged = _LOGGED.match(line)
+        text = logged[1] if logged else line
+        self._input = self._input or "Got executor_input" in text
+        if self._input:
+            self._input = "outputFile" not in text
+        elif raised := _ERROR.fullmatch(text):
+            self.error, self._traceback = (raised[1], raised[2]), False
+        elif text.startswith("Traceback (most recent call last)"):
+            self._traceback = True
+        elif text and not self._traceback and not _OF_KFP.match(text) and not _METRICS.match(text) and text != "}":
+            print(f"   {text}", file=self.terminal, flush=True)
+            self.last = text
 
 
 def run_locally(pipeline: BaseComponent, arguments: Mapping[str, Any], output: Path) -> tuple[Path, dict[str, float]]:
@@ -97,7 +114,8 @@ def run_locally(pipeline: BaseComponent, arguments: Mapping[str, Any], output: P
     before = set(root.iterdir())
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root), raise_on_error=True)
     with open(output / LOG_FILE, "w", encoding="utf-8") as file, _stopping_children(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=RuntimeWarning, message=".*non-Python base image.*")
+        # Images, memory and pools are for the cluster; kfp warns at each step that they do nothing here.
+        warnings.filterwarnings("ignore", message=".*(non-Python base image|have no effect in the current local).*")
         steps = StepLog(file, sys.stderr)
         try:
             with contextlib.redirect_stdout(steps):
@@ -111,7 +129,7 @@ def run_locally(pipeline: BaseComponent, arguments: Mapping[str, Any], output: P
 def _step_error(steps: StepLog, log_file: Path) -> KubesightError:
     """What a failed step said, as the error that it was there."""
     if steps.error is None:
-        return KubesightError(f"the step {steps.step} ended without a message", where=str(log_file))
+        return KubesightError(f"the step {steps.step} failed; its last line was {steps.last!r}", where=str(log_file))
     name, message = steps.error
     known = getattr(errors, name.rpartition(".")[2], None)
     if name.startswith("kubesight.") and isinstance(known, type) and issubclass(known, KubesightError):

@@ -8,17 +8,24 @@ task: image_classification
 primary_metric: accuracy
 training_data: digits
 validation_data_size: 0.2
+test_data_size: 0.2
 training_parameters:
   model_name: resnet18
-  number_of_epochs: 6
-  training_crop_size: 64
-  validation_resize_size: 64
-  validation_crop_size: 64
-  learning_rate: 0.05
+  number_of_epochs: 8
+  learning_rate: 0.02
+  training_batch_size: 32
+  training_crop_size: 48
+  validation_resize_size: 48
+  validation_crop_size: 48
+  # A digit is not the same digit mirrored, and half of one is none.
+  horizontal_flip: false
+  color_jitter: false
+  random_resized_crop_min_scale: 0.7
 kubesight:
-  format: folder
-  weights: none
-  test_data_size: 0.2
+  source:
+    format: folder
+  model:
+    weights: none
 """
 
 

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -83,17 +83,14 @@ def predict(
     model: Model,
     batch_size: Annotated[int, typer.Option(help="Pictures at a time.", min=1)] = 32,
     device: Device = None,
-    backend: Annotated[str, typer.Option(help="torch, or onnx (the exported model).")] = "torch",
+    backend: Annotated[Literal["torch", "onnx"], typer.Option(help="onnx runs the exported model.")] = "torch",
 ) -> None:
     """Say what pictures show, one JSON line a picture."""
     import orjson
 
     from kubesight.dataset.urls import absolute_url
-    from kubesight.errors import ModelError
     from kubesight.serving.predictor import load_predictor
 
-    if backend not in ("torch", "onnx"):
-        raise ModelError(f"unknown backend {backend!r}", where="--backend", hint="torch or onnx.")
     predictor = load_predictor(model, device=device, batch_size=batch_size, backend=backend)
     for prediction in predictor.predict(absolute_url(image, Path.cwd()) for image in images):
         sys.stdout.write(orjson.dumps(prediction.to_dict()).decode() + "\n")

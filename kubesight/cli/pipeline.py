@@ -1,12 +1,18 @@
 """Commands on the whole pipeline: run, compile, submit, demo."""
 
+import logging
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-Job = Annotated[Path, typer.Argument(help="A job file.", show_default=False)]
+if TYPE_CHECKING:
+    from kubesight.job import Job
+
+log = logging.getLogger("kubesight")
+
+JobFile = Annotated[Path, typer.Argument(help="A job file.", show_default=False)]
 
 
 def register(app: typer.Typer) -> None:
@@ -18,13 +24,11 @@ def register(app: typer.Typer) -> None:
 
 
 def run(
-    job: Job,
+    job: JobFile,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.", show_default=False)],
 ) -> None:
     """Run the whole pipeline on this machine, without a cluster."""
-    from kubesight.job import load_job
-
-    _run(load_job(job), output)
+    _run(job, output)
 
 
 def compile_pipeline(
@@ -34,15 +38,19 @@ def compile_pipeline(
     """Write the pipeline as YAML for Kubeflow; a job's values become the form's defaults."""
     from kubesight.pipelines.cluster import write_package
 
-    write_package(_parameters(job), output)
+    if job == "train":
+        write_package({}, output)
+    else:
+        loaded = _load(Path(job))
+        write_package(_parameters(loaded), output, shared_memory=loaded.kubesight.resources.shared_memory)
     typer.echo(str(output))
 
 
 def submit(
-    job: Job,
+    job: JobFile,
     host: Annotated[str, typer.Option(envvar="KF_PIPELINES_ENDPOINT", help="URL of Kubeflow Pipelines.")],
     namespace: Annotated[str | None, typer.Option(help="The profile's namespace.")] = None,
-    experiment: Annotated[str, typer.Option(help="Groups runs in the Kubeflow UI.")] = "kubesight",
+    experiment: Annotated[str | None, typer.Option(help="Groups runs in the UI; the job's, or kubesight.")] = None,
     run_name: Annotated[str | None, typer.Option(help="The job's name and the time.")] = None,
     token: Annotated[str | None, typer.Option(envvar="KUBESIGHT_TOKEN", help="A bearer token.")] = None,
     cookies: Annotated[str | None, typer.Option(envvar="KUBESIGHT_COOKIES", help="authservice_session=...")] = None,
@@ -51,19 +59,17 @@ def submit(
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; fail when the run fails.")] = False,
 ) -> None:
     """Run the same pipeline on Kubeflow."""
-    from kubesight.pipelines.cluster import submit_run
+    from kubesight.pipelines.cluster import Api, submit_run
 
+    loaded = _load(job)
     url = submit_run(
-        _parameters(str(job)),
-        host=host,
-        namespace=namespace,
-        experiment=experiment,
-        run_name=run_name or f"{job.stem} {time.strftime('%Y-%m-%d %H:%M:%S')}",
-        token=token,
-        cookies=cookies,
-        ca_cert=ca_cert,
+        Api(host, namespace, token, cookies, ca_cert),
+        _parameters(loaded),
+        experiment=experiment or loaded.experiment_name or "kubesight",
+        run_name=run_name or f"{loaded.display_name or loaded.name or job.stem} {time.strftime('%Y-%m-%d %H:%M:%S')}",
         caching=caching,
         wait=wait,
+        shared_memory=loaded.kubesight.resources.shared_memory,
     )
     typer.echo(url)
 
@@ -73,31 +79,36 @@ def demo(
 ) -> None:
     """Run the whole pipeline on handwritten digits: no network, no cluster."""
     from kubesight.cli.demo import write_demo
-    from kubesight.job import load_job
 
     job = write_demo(output)
-    typer.echo(f"1,797 digits and {job}")
-    _run(load_job(job), output / "results")
+    typer.echo(f"the pictures and {job} are written", err=True)
+    _run(job, output / "results")
 
 
-def _run(job: "Job", output: Path) -> None:
+def _run(job: Path, output: Path) -> None:
+    arguments = _parameters(_load(job))
     from kubesight.cli.results import collect, show
     from kubesight.pipelines.local import run_locally
-    from kubesight.pipelines.parameters import job_parameters
     from kubesight.pipelines.train import train_pipeline
 
     output = output.absolute()
     began = time.monotonic()
-    arguments = {**job_parameters(job), "training_folder": str(output / "training")}
-    folder, seconds = run_locally(train_pipeline, arguments, output)
+    folder, seconds = run_locally(train_pipeline, arguments | {"training_folder": str(output / "training")}, output)
     collect(folder, output)
     show(output, seconds, time.monotonic() - began)
 
 
-def _parameters(job: str) -> dict[str, object]:
-    if job == "train":
-        return {}
+def _load(path: Path) -> "Job":
+    """Read a job file, and say what in it has no effect."""
     from kubesight.job import load_job
+
+    job = load_job(path)
+    for notice in job.notices:
+        log.warning("%s: %s", path, notice)
+    return job
+
+
+def _parameters(job: "Job") -> dict[str, Any]:
     from kubesight.pipelines.parameters import job_parameters
 
-    return job_parameters(load_job(Path(job)))
+    return job_parameters(job)

@@ -76,7 +76,7 @@ def _targets(
     high = np.clip(high, 0, units.totals(free, len(everything)))
     low = np.clip(np.maximum(floor, present - rest_ceiling), 0, high)
     total = round(share * int(everything.sum()))
-    return apportion(everything * float(share), low, high, total, rng)
+    return apportion(everything.astype(np.float64) * float(share), low, high, total, rng)
 
 
 def _around(counts: Ints, share: Fraction) -> tuple[Ints, Ints]:

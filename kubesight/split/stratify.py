@@ -114,12 +114,11 @@ def polish(
     chosen = chosen.copy()
     weights = 1 / np.maximum(targets, 1)
     owners = np.repeat(np.arange(len(free)), np.diff(units.offsets))
-    squares = np.bincount(owners, weights[units.classes] * units.counts**2, minlength=len(free))
-    squares += units.sizes**2 / max(size, 1)
+    squares = _sums(owners, weights[units.classes] * units.counts**2, len(free)) + units.sizes**2 / max(size, 1)
     for _ in range(_MOVES):
         excess = weights * (units.totals(chosen, len(targets)) - targets)
-        slopes = np.bincount(owners, excess[units.classes] * units.counts, minlength=len(free))
-        slopes += units.sizes * (int(units.sizes[chosen].sum()) - size) / max(size, 1)
+        surplus = (int(units.sizes[chosen].sum()) - size) / max(size, 1)
+        slopes = _sums(owners, excess[units.classes] * units.counts, len(free)) + units.sizes * surplus
         change = np.where(chosen, -2, 2) * slopes + squares
         change[~free] = np.inf
         best = int(change.argmin())
@@ -127,6 +126,10 @@ def polish(
             break
         chosen[best] = not chosen[best]
     return chosen
+
+
+def _sums(owners: Ints, values: npt.NDArray[np.float64], length: int) -> npt.NDArray[np.float64]:
+    return np.bincount(owners, values, minlength=length).astype(np.float64)
 
 
 def _units_by_class(
