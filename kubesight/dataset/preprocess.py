@@ -5,6 +5,7 @@ that the two differ by a level, in saturation rarely by two, and ours do not dar
 """
 
 import math
+import threading
 
 import cv2
 import numpy as np
@@ -17,6 +18,9 @@ cv2.setNumThreads(0)
 _JITTER = 0.4
 _RATIO = (3 / 4, 4 / 3)
 _ATTEMPTS = 10
+# Each row takes the grey of ITU-R BT.601 from red, green and blue.
+_LUMA = np.array([[0.299, 0.587, 0.114]] * 3)
+_scratch = threading.local()
 # Up to this factor bilinear interpolation is as near to the average over areas as anything that costs more.
 _BILINEAR_FACTOR = 1.3
 # Of a picture longer than this many times its short side, the evaluation view takes the middle before it resizes.
@@ -103,42 +107,56 @@ def random_crop(height: int, width: int, rng: np.random.Generator, min_scale: fl
     return (height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width
 
 
-def adjust_brightness(image: np.ndarray, factor: float) -> np.ndarray:
-    """Multiply all values by `factor`, cut at 255."""
-    return cv2.LUT(image, _table(factor, 0.0))
+def adjust_brightness(image: np.ndarray, factor: float, out: np.ndarray | None = None) -> np.ndarray:
+    """Multiply all values by `factor`, cut at 255; into `out` (which may be `image`) if it is given."""
+    return cv2.LUT(image, _table(factor, 0.0), dst=out)
 
 
-def adjust_contrast(image: np.ndarray, factor: float) -> np.ndarray:
+def adjust_contrast(image: np.ndarray, factor: float, out: np.ndarray | None = None) -> np.ndarray:
     """Blend with the picture's mean grey: 0 gives plain grey, 1 the picture."""
-    mean = float(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).mean())
-    return cv2.LUT(image, _table(factor, (1 - factor) * mean))
+    mean = cv2.mean(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))[0]
+    return cv2.LUT(image, _table(factor, (1 - factor) * mean), dst=out)
 
 
-def adjust_saturation(image: np.ndarray, factor: float) -> np.ndarray:
+def adjust_saturation(image: np.ndarray, factor: float, out: np.ndarray | None = None) -> np.ndarray:
     """Blend with the greyscale picture: 0 gives greyscale, 1 the picture."""
-    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    return cv2.addWeighted(image, factor, grey, 1 - factor, 0)
+    return cv2.transform(image, factor * np.eye(3) + (1 - factor) * _LUMA, dst=out)
 
 
-def adjust_hue(image: np.ndarray, turns: float) -> np.ndarray:
+def adjust_hue(image: np.ndarray, turns: float, out: np.ndarray | None = None) -> np.ndarray:
     """Turn the hue by a share of the circle, in [-0.5, 0.5]."""
-    # In floats: as bytes, hue and saturation would be off by several levels, and it takes as long.
-    hsv: np.ndarray = cv2.cvtColor(image.astype(np.float32), cv2.COLOR_RGB2HSV)
+    # In floats: as bytes, hue and saturation would be off by several levels.
+    rgb, hsv = _floats(image.shape)
+    np.copyto(rgb, image)
+    cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV, dst=hsv)
     hsv[..., 0] += 360 * (turns % 1)
-    return np.rint(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)).astype(np.uint8)
+    cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB, dst=rgb)
+    out = np.empty_like(image) if out is None else out
+    np.copyto(out, np.rint(rgb, out=rgb), casting="unsafe")
+    return out
+
+
+def _floats(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Two arrays to calculate in, one pair a thread: to get the memory anew each time takes longer than the rest."""
+    if getattr(_scratch, "shape", None) != shape:
+        _scratch.shape = shape
+        _scratch.pair = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    return _scratch.pair
 
 
 def _jitter(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Change the colours of `image` in its place."""
     brightness, contrast, saturation = rng.uniform(1 - _JITTER, 1 + _JITTER, 3)
     hue = rng.uniform(-_JITTER, _JITTER)
     changes = (
-        lambda view: adjust_brightness(view, brightness),
-        lambda view: adjust_contrast(view, contrast),
-        lambda view: adjust_saturation(view, saturation),
-        lambda view: adjust_hue(view, hue),
+        (adjust_brightness, brightness),
+        (adjust_contrast, contrast),
+        (adjust_saturation, saturation),
+        (adjust_hue, hue),
     )
     for number in rng.permutation(len(changes)):
-        image = changes[number](image)
+        change, amount = changes[number]
+        change(image, amount, out=image)
     return image
 
 

@@ -1,6 +1,7 @@
 """Views against torchvision's operations and by their stated properties."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -50,7 +51,8 @@ def test_jitter_draws_every_change_over_its_whole_range(monkeypatch: pytest.Monk
     calls: list[str] = []
 
     def record(name: str) -> object:
-        def change(image: np.ndarray, factor: float) -> np.ndarray:
+        def change(image: np.ndarray, factor: float, out: np.ndarray) -> np.ndarray:
+            assert out is image
             drawn.setdefault(name, []).append(factor)
             calls.append(name)
             return image
@@ -177,3 +179,22 @@ def test_each_switch_does_what_it_says() -> None:
     assert 15 < sum(mirrored) < 45
     changed = [not (view == image).all() for view in views(jitter=True, flip=False)]
     assert 15 < sum(changed) < 45
+
+
+@pytest.mark.parametrize("name", ["adjust_brightness", "adjust_contrast", "adjust_saturation", "adjust_hue"])
+def test_colours_may_change_in_place(name: str) -> None:
+    change = getattr(preprocess, name)
+    image = picture()
+    apart = change(image, 0.37)
+    np.testing.assert_array_equal(image, picture())
+    assert (apart != image).any()
+    change(image, 0.37, out=image)
+    np.testing.assert_array_equal(image, apart)
+
+
+def test_threads_do_not_disturb_each_other() -> None:
+    images = [picture(seed, 64, 64) for seed in range(8)] * 20
+    alone = [preprocess.adjust_hue(image, 0.2) for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda image: preprocess.adjust_hue(image, 0.2), images))
+    np.testing.assert_array_equal(together, alone)
