@@ -10,25 +10,13 @@ from pydantic import ValidationError
 
 from kubesight.dataset.rows import Task
 from kubesight.errors import JobError
+from kubesight.metrics.names import PRIMARY_METRICS
 from kubesight.yaml_lines import Keys
 
 Place = Callable[[Keys], str | None]
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _AZURE = re.compile(r"azureml:|AmlDatastore://", re.IGNORECASE)
-_MEANS = ("macro", "micro", "weighted")
-_FAMILIES = ("AUC", "average_precision_score", "f1_score", "precision_score", "recall_score")
-_CLASSIFICATION = ("accuracy", *(f"{family}_{mean}" for family in _FAMILIES for mean in _MEANS))
-_BOXES = ("mean_average_precision",)
-
-PRIMARY_METRICS: dict[Task, tuple[str, ...]] = {
-    Task.CLASSIFICATION: _CLASSIFICATION,
-    Task.MULTILABEL: ("iou", *(f"iou_{mean}" for mean in _MEANS), *_CLASSIFICATION),
-    Task.DETECTION: _BOXES,
-    Task.SEGMENTATION: _BOXES,
-}
-"""What each task may be judged by, its default first; all of them are better when greater."""
-
 _BY_COMMAND = "the command says where a job runs: `kubesight run` here, `kubesight submit` on a cluster"
 _SERVICE = "it configures Azure's service"
 NO_EFFECT: dict[Keys, str] = {
@@ -151,10 +139,6 @@ def notices_of(value: Mapping[str, Any], place: Place) -> list[str]:
         place: the line of a key.
     """
     notices = [(keys, why) for keys, why in NO_EFFECT.items() if _has(value, keys)]
-    metrics = PRIMARY_METRICS[Task(value["task"])]
-    if (value.get("primary_metric") or metrics[0]) != metrics[0]:
-        # Not before a sweep is run: one training judges its epochs by the task's own metric.
-        notices.append((("primary_metric",), f"the best epoch is the one of the best {metrics[0]}"))
     limits = value.get("limits") or {}
     sweeps = bool(value.get("search_space"))
     for part in ("validation_data", "test_data"):

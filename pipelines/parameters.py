@@ -36,6 +36,7 @@ def job_parameters(job: Job) -> dict[str, Any]:
         "seed": additions.split.seed,
         "model_name": job.model_name,
         "weights": additions.model.weights,
+        "primary_metric": job.primary_metric,
         "hyperparameters": json.dumps(job.given_hyperparameters),
         "training_folder": resources.training_folder or "",
         "node_selector": dict(resources.node_selector),

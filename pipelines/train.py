@@ -51,6 +51,7 @@ def train_pipeline(
     seed: int = 0,
     model_name: str = "seresnext",
     weights: str = "default",
+    primary_metric: str = "",
     hyperparameters: str = "{}",
     training_folder: str = "",
     image: str = IMAGE,
@@ -76,6 +77,7 @@ def train_pipeline(
         seed: of the split.
         model_name: a name that `kubesight models` lists, or timm/NAME.
         weights: default (the library's download), none, or a path or URL.
+        primary_metric: what chooses the best epoch, such as AUC_macro; empty is accuracy, or iou for multilabel.
         hyperparameters: JSON object of names and values, such as {"number_of_epochs": 5, "learning_rate": 0.01}.
         training_folder: where checkpoints are kept so that a retry goes on; a folder of a mounted volume, or empty.
         image: the container image of every step.
@@ -96,7 +98,8 @@ def train_pipeline(
     parts.set_display_name("Split").after(validated)
     trained = train_model(
         training_data=parts.outputs["train"], validation_data=parts.outputs["validation"], model_name=model_name,
-        hyperparameters=hyperparameters, weights=weights, training_folder=training_folder,
+        hyperparameters=hyperparameters, weights=weights, primary_metric=primary_metric,
+        training_folder=training_folder,
     ).set_display_name("Train")  # fmt: skip
     evaluated = evaluate_model(
         model=trained.outputs["model"],

@@ -15,19 +15,21 @@ def train_model(
     model_name: str = "seresnext",
     hyperparameters: str = "{}",
     weights: str = "default",
+    primary_metric: str = "",
     training_folder: str = "",
 ) -> None:
     """Train a model and keep the weights of its best epoch.
 
     Args:
         training_data: the training part.
-        validation_data: the validation part; its primary metric chooses the epoch that is kept.
+        validation_data: the validation part; the primary metric on it chooses the epoch that is kept.
         model: the model folder: `modelcard.json`, `weights.safetensors`, `labels.json`.
         metrics: those of the kept epoch.
         log: the epochs as a table.
         model_name: a name that `kubesight models` lists, or `timm/NAME`.
         hyperparameters: JSON object of names and values; what is missing has its default.
         weights: `default` (the library's download), `none`, or a path or URL.
+        primary_metric: what chooses the best epoch; empty is the task's own.
         training_folder: where checkpoints are kept, so that a retry goes on from them: a folder of a mounted volume.
             Empty keeps them beside the model.
     """
@@ -47,6 +49,7 @@ def train_model(
         model_name=model_name,
         hyperparameters=settings,
         weights=weights,
+        primary_metric=primary_metric or None,
     )
     if card is None:
         raise SystemExit("training was stopped before its end; a retry goes on from the last checkpoint")

@@ -14,9 +14,9 @@ from kubesight.metrics.classification import (
     multilabel_label_metrics,
     multilabel_metrics,
     per_class,
-    primary_metric,
 )
 from kubesight.metrics.curves import calibration_bins, roc
+from kubesight.metrics.names import primary_metric
 
 MATRIX_CLASSES = 45
 """Up to so many classes the whole confusion matrix is kept; KFP draws larger ones as a table that nobody can read."""

@@ -26,7 +26,6 @@ from sklearn.metrics import (
     top_k_accuracy_score,
 )
 
-from kubesight.dataset.rows import Task
 from kubesight.errors import ModelError
 from kubesight.metrics.curves import areas, expected_calibration_error
 
@@ -35,18 +34,6 @@ AVERAGES = ("macro", "micro", "weighted")
 TOP_K = 5
 
 _SMALLEST_PROBABILITY = float(np.finfo(np.float64).eps)
-
-PRIMARY_METRICS: dict[Task, str] = {
-    Task.CLASSIFICATION: "accuracy",
-    Task.MULTILABEL: "iou",
-    Task.DETECTION: "mean_average_precision",
-    Task.SEGMENTATION: "mean_average_precision",
-}
-
-
-def primary_metric(task: Task | str) -> str:
-    """The metric that training keeps the best model by, and that a sweep optimises. Higher is better."""
-    return PRIMARY_METRICS[Task(task)]
 
 
 def multiclass_metrics(

@@ -209,7 +209,13 @@ class Engine:
     def _judge(self, metrics: dict[str, float], speed: dict[str, float]) -> None:
         """Keep the best weights, count towards early stopping, and tell. Ties go to the later epoch."""
         progress, settings = self.progress, self.settings
-        score = metrics[self.task.primary_metric]
+        score = metrics.get(self.task.primary_metric)
+        if score is None:
+            raise ModelError(
+                f"{self.task.primary_metric} is not defined on this validation part",
+                where="primary_metric",
+                hint="Every class needs validation pictures for it; or judge by another metric.",
+            )
         improved = progress.best_score is None or score > progress.best_score
         if progress.epoch >= settings["early_stopping_delay"]:
             progress.no_improvement = 0 if improved else progress.no_improvement + 1

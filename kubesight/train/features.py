@@ -1,6 +1,7 @@
 """Frozen backbones: what they make of each picture is computed once and kept for later runs on the same data."""
 
 import hashlib
+import inspect
 import json
 import logging
 import os
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from kubesight.dataset import images, preprocess
 from kubesight.dataset.urls import local_path
 from kubesight.modelcard import Preprocessing
 from kubesight.models.head import forward_features, head_prefixes
@@ -28,6 +30,7 @@ def cache_folder() -> Path:
 
 def cached_features(
     module: nn.Module,
+    model_name: str,
     table: PictureTable,
     preprocessing: Preprocessing,
     augmentation: Augmentation | None,
@@ -42,6 +45,7 @@ def cached_features(
 
     Args:
         module: the network, on `device`.
+        model_name: what it is called; networks of one class and the same tensors may still compute differently.
         table: the pictures.
         preprocessing: sizes and normalisation.
         augmentation: how views are made; None for evaluation's view (then `views` is 1).
@@ -54,7 +58,7 @@ def cached_features(
     Returns:
         float32 [pictures, views, width], read from disk as it is needed.
     """
-    key = _key(module, table, preprocessing, augmentation, views)
+    key = _key(module, model_name, table, preprocessing, augmentation, views)
     path = cache_folder() / f"{key}.npy"
     if path.exists():
         log.info("features of %d pictures come from the cache: %s", len(table), path)
@@ -69,8 +73,8 @@ def cached_features(
         for view in range(views):
             found = []
             for batch in loader.load(view, batches):
-                images = batch.images.to(device, non_blocking=True)
-                inputs = normalise(images, preprocessing.mean, preprocessing.std, channels_last=channels_last)
+                pictures = batch.images.to(device, non_blocking=True)
+                inputs = normalise(pictures, preprocessing.mean, preprocessing.std, channels_last=channels_last)
                 found.append(forward_features(module, inputs).float().cpu().numpy())
             rounds.append(np.concatenate(found))
     with atomic_file(path) as stream:
@@ -80,12 +84,13 @@ def cached_features(
 
 def _key(
     module: nn.Module,
+    model_name: str,
     table: PictureTable,
     preprocessing: Preprocessing,
     augmentation: Augmentation | None,
     views: int,
 ) -> str:
-    """All that the features depend on: pictures, backbone weights, preprocessing, views.
+    """All that the features depend on: pictures, how they are read, backbone weights, preprocessing, views.
 
     A local picture counts by address, size and time of change; another one by its address.
     """
@@ -95,9 +100,11 @@ def _key(
         "preprocessing": preprocessing.model_dump(),
         "augmentation": None if augmentation is None else vars(augmentation),
         "views": views,
-        "network": type(module).__name__,
+        "network": model_name,
     }
     digest.update(json.dumps(said, sort_keys=True).encode())
+    for code in (images, preprocess):
+        digest.update(inspect.getsource(code).encode())
     heads = tuple(head_prefixes(module))
     for name, tensor in module.state_dict().items():
         if not name.startswith(heads):

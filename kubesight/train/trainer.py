@@ -13,8 +13,10 @@ from torch import nn
 import kubesight
 from kubesight.dataset import Dataset
 from kubesight.dataset.rows import Task
-from kubesight.errors import DatasetError, ModelError
+from kubesight.errors import DatasetError, HyperparameterError, ModelError
 from kubesight.hyperparameters import resolve
+from kubesight.hyperparameters.table import find
+from kubesight.metrics.names import PRIMARY_METRICS
 from kubesight.modelcard import CARD_FILE, WEIGHTS_FILE, ModelCard, Preprocessing
 from kubesight.models.build import BuiltModel, build_model
 from kubesight.models.freeze import freeze, freeze_backbone, is_backbone_frozen
@@ -44,6 +46,7 @@ def train(
     model_name: str,
     hyperparameters: Mapping[str, Any] | None = None,
     weights: str = "default",
+    primary_metric: str | None = None,
     device: str | None = None,
     metrics_file: Path | str | None = None,
     processes: int | None = None,
@@ -52,11 +55,12 @@ def train(
 
     Args:
         training_data: a data set folder.
-        validation_data: a data set folder; its primary metric chooses the epoch that is shipped.
+        validation_data: a data set folder; the primary metric on it chooses the epoch that is shipped.
         output: gets `model/` (the model folder), `metrics.jsonl` and `checkpoints/`.
         model_name: a name that `kubesight models` lists, or `timm/NAME`.
         hyperparameters: names and values, in any of the accepted spellings; what is missing has its default.
         weights: `default` (the library's download), `none`, a path or URL of a state dict, or a model folder.
+        primary_metric: what chooses the best epoch and stops early; None is the task's own (accuracy, or iou).
         device: `cpu`, `cuda`, `cuda:1`; None takes a GPU when there is one.
         metrics_file: where metric lines go; None is standard output.
         processes: processes that train together; None is one a GPU (unless `distributed` is off). Under `torchrun`,
@@ -75,19 +79,20 @@ def train(
     spec = find_model(model_name)
     sets = Dataset(training_data), Dataset(validation_data)
     task = _agreed_task(spec, *sets)
-    settings = resolve(model_name, task, hyperparameters or {})
+    settings = _settings(model_name, task, hyperparameters or {})
+    metric = _checked_metric(task, primary_metric)
     weights = settings["checkpoint_run_id"] or weights
     count = _processes(processes, device, settings)
     if count > 1:
         arguments = {
             **{"training_data": str(training_data), "validation_data": str(validation_data), "output": str(output)},
             **{"model_name": model_name, "hyperparameters": dict(hyperparameters or {}), "weights": weights},
-            **{"device": device, "metrics_file": str(metrics_file) if metrics_file else None},
+            **{"primary_metric": metric, "device": device, "metrics_file": str(metrics_file) if metrics_file else None},
         }
         return ModelCard.load(Path(output) / MODEL_FOLDER) if launch(count, arguments) else None
     world = join_world(device, distributed=bool(settings["distributed"]))
     try:
-        return _train(spec, task, sets, Path(output), settings, weights, world, metrics_file)
+        return _train(spec, task, sets, Path(output), settings, weights, metric, world, metrics_file)
     except Interrupted:
         log.warning("stopped on SIGTERM; the checkpoint is written, and the same command goes on from it")
         return None
@@ -102,6 +107,7 @@ def _train(
     output: Path,
     settings: dict[str, Any],
     weights: str,
+    primary_metric: str,
     world: World,
     metrics_file: Path | str | None,
 ) -> ModelCard | None:
@@ -115,6 +121,7 @@ def _train(
         preprocessing=_preprocessing(built, settings),
         hyperparameters=settings,
         weights=built.weights,
+        training={"primary_metric": primary_metric},
         data={name: _described(data) for name, data in zip(("training", "validation"), sets, strict=True)},
         versions=_versions(),
     )
@@ -146,6 +153,26 @@ def _processes(asked: int | None, device: str | None, settings: dict[str, Any]) 
     if "WORLD_SIZE" in os.environ or not settings["distributed"]:
         return 1
     return asked or (torch.cuda.device_count() if device in (None, "cuda") else 1) or 1
+
+
+def _settings(model_name: str, task: Task, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The resolved hyperparameters; those of the split come too late here."""
+    for name in given:
+        if find(name).step == "split":
+            raise HyperparameterError(
+                f"{name} has no effect on a training, which is given its parts",
+                hint="Give it to `kubesight split`, or write validation_data_size at the top of the job file.",
+            )
+    return resolve(model_name, task, given)
+
+
+def _checked_metric(task: Task, name: str | None) -> str:
+    known = PRIMARY_METRICS[task]
+    if name and name not in known:
+        raise ModelError(
+            f"{name!r} does not judge {task}", where="primary_metric", hint=f"Choose one of {', '.join(known)}."
+        )
+    return name or known[0]
 
 
 def _agreed_task(spec: ModelSpec, training: Dataset, validation: Dataset) -> Task:
@@ -219,6 +246,7 @@ def _fingerprint(card: ModelCard, world: World) -> dict[str, Any]:
     """What a resumed run must share with the one that it goes on from."""
     return {
         "model_name": card.model_name,
+        "primary_metric": card.training["primary_metric"],
         "weights": card.weights.get("sha256") or card.weights.get("detail") or card.weights.get("source"),
         "training_data": card.data["training"]["content_hash"],
         "validation_data": card.data["validation"]["content_hash"],
@@ -244,8 +272,8 @@ def _finished(output: Path, fingerprint: dict[str, Any], world: World) -> ModelC
 
 def _ship(output: Path, module: nn.Module, card: ModelCard, progress: Progress) -> ModelCard:
     """Write the model folder from the weights that had the best score; the card goes last."""
-    training = {"best_epoch": progress.best_epoch, "epochs": progress.epoch, "stopped_early": progress.stopped_early}
-    card = card.model_copy(update={"metrics": progress.best_metrics, "training": training})
+    how = {"best_epoch": progress.best_epoch, "epochs": progress.epoch, "stopped_early": progress.stopped_early}
+    card = card.model_copy(update={"metrics": progress.best_metrics, "training": {**card.training, **how}})
     with atomic_folder(output / MODEL_FOLDER, marker=CARD_FILE) as folder:
         save_weights(module, folder / WEIGHTS_FILE)
         card.save(folder)

@@ -87,7 +87,7 @@ def test_training_learns_and_the_shipped_folder_is_the_one_that_was_scored(
 
 
 def test_multilabel_training_learns(tmp_path: Path) -> None:
-    sets = digit_scenes_dataset(tmp_path / "a", 0, 200), digit_scenes_dataset(tmp_path / "b", 200, 60)
+    sets = digit_scenes_dataset(tmp_path / "a", 0, 160), digit_scenes_dataset(tmp_path / "b", 200, 60)
     card = fit(sets, tmp_path / "out", number_of_epochs=8, learning_rate=0.2, random_resized_crop_min_scale=0.9)
     first = json.loads((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()[0])
     assert card.metrics["iou"] > first["iou"] + 0.05
@@ -243,7 +243,7 @@ def test_frozen_features_are_cached_and_reused(
 ) -> None:
     monkeypatch.setenv("KUBESIGHT_CACHE", str(tmp_path / "cache"))
     caplog.set_level("INFO", logger="kubesight")
-    frozen = {"train_only_top_layer": True, "learning_rate": 0.05}
+    frozen = {"train_only_top_layer": True, "learning_rate": 0.05, "random_resized_crop_min_scale": 0.08}
     card = fit(digits, tmp_path / "a", **frozen)
     assert "without augmentation" in caplog.text
     kept = sorted((tmp_path / "cache" / "features").iterdir())
@@ -323,3 +323,21 @@ def test_a_disk_that_fills_up_while_checkpointing_leaves_nothing_half_written(
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file() and path.stat().st_size >= 2_000_000]
     assert not (tmp_path / "out" / "model").exists()
     assert not list((tmp_path / "out").rglob("*.partial"))
+
+
+def test_the_primary_metric_chooses_the_epoch(digits: tuple[Dataset, Dataset], tmp_path: Path) -> None:
+    card = train(
+        digits[0].path, digits[1].path, tmp_path, model_name=MODEL, weights="none", primary_metric="AUC_macro",
+        hyperparameters={**SMALL, "number_of_epochs": 4}, metrics_file=tmp_path / "metrics.log",
+    )  # fmt: skip
+    assert card is not None
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    best = max(records, key=lambda record: (record["AUC_macro"], record["epoch"]))
+    assert (card.training["best_epoch"], card.metrics["AUC_macro"]) == (best["epoch"], best["AUC_macro"])
+    with pytest.raises(ModelError, match="'iou' does not judge image_classification"):
+        train(digits[0].path, digits[1].path, tmp_path / "b", model_name=MODEL, primary_metric="iou")
+
+
+def test_settings_of_the_split_are_refused(digits: tuple[Dataset, Dataset], tmp_path: Path) -> None:
+    with pytest.raises(HyperparameterError, match="split_ratio has no effect on a training"):
+        fit(digits, tmp_path, split_ratio=0.3)

@@ -21,8 +21,8 @@ from kubesight.metrics.classification import (
     multilabel_label_metrics,
     multilabel_metrics,
     per_class,
-    primary_metric,
 )
+from kubesight.metrics.names import primary_metric
 
 AVERAGES = ("macro", "micro", "weighted")
 FAMILIES = {

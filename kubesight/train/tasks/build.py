@@ -33,7 +33,9 @@ def build_task(
     """
     settings = card.hyperparameters
     tables = read_table(sets[0], card.classes), read_table(sets[1], card.classes)
-    head = ClassificationHead(card.task, card.classes, tables[0].labels, settings, world.device)
+    head = ClassificationHead(
+        card.task, card.training["primary_metric"], card.classes, tables[0].labels, settings, world.device
+    )
     augmentation = Augmentation(
         crop_size=settings["training_crop_size"],
         seed=settings["random_seed"],
@@ -88,6 +90,7 @@ def _feature_task(
     parts = [
         cached_features(
             module,
+            card.model_name,
             table,
             card.preprocessing,
             how,

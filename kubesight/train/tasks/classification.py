@@ -19,6 +19,9 @@ from kubesight.train.data import PictureBatch, PictureLoader, PictureTable
 from kubesight.train.tasks.base import Outputs, TrainingTask
 
 
+_RANKED_EVERY_EPOCH = 5_000_000
+
+
 def class_weights(labels: np.ndarray, classes: int, weighted_loss: int) -> torch.Tensor | None:
     """Weights of the loss, one a class, or None.
 
@@ -44,6 +47,7 @@ class ClassificationHead:
 
     Args:
         task: multi-class or multilabel.
+        primary_metric: what decides which epoch is best.
         classes: names in index order.
         train_labels: the training part's, for class weights.
         settings: the resolved hyperparameters.
@@ -51,12 +55,18 @@ class ClassificationHead:
     """
 
     def __init__(
-        self, task: Task, classes: list[str], train_labels: np.ndarray, settings: dict[str, Any], device: torch.device
+        self,
+        task: Task,
+        primary_metric: str,
+        classes: list[str],
+        train_labels: np.ndarray,
+        settings: dict[str, Any],
+        device: torch.device,
     ) -> None:
         """Work out the class weights."""
         self.multilabel = task == Task.MULTILABEL
         self.classes = classes
-        self.primary_metric = "iou" if self.multilabel else "accuracy"
+        self.primary_metric = primary_metric
         self.smoothing = settings["label_smoothing"]
         weights = class_weights(train_labels, len(classes), settings["weighted_loss"])
         self.weights = None if weights is None else weights.to(device)
@@ -88,12 +98,14 @@ class ClassificationHead:
             labels: [n] indices or [n, classes] of 0 and 1.
         """
         scores, truth = torch.from_numpy(logits).double(), torch.from_numpy(labels)
+        # Ranking metrics sort all scores: on very large sets they are left to `kubesight evaluate`, unless they judge.
+        ranking = logits.size <= _RANKED_EVERY_EPOCH or self.primary_metric.startswith(("AUC", "average_precision"))
         if self.multilabel:
             loss = F.binary_cross_entropy_with_logits(scores, truth.double())
-            found = multilabel_metrics(labels, scores.sigmoid().numpy(), self.classes)
+            found = multilabel_metrics(labels, scores.sigmoid().numpy(), self.classes, ranking=ranking)
         else:
             loss = F.cross_entropy(scores, truth)
-            found = multiclass_metrics(labels, scores.softmax(1).numpy(), self.classes)
+            found = multiclass_metrics(labels, scores.softmax(1).numpy(), self.classes, ranking=ranking)
         return {**found, "validation_loss": loss.item()}
 
 
