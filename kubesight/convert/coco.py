@@ -12,6 +12,7 @@ from kubesight.convert.coco_file import CocoAnnotation, CocoFile, CocoImage, des
 from kubesight.convert.geometry import Frame, ring_bounds
 from kubesight.convert.layout import annotation_files, choose_files, picture_folders
 from kubesight.convert.objects import make_box, make_masked, make_outlined, make_row
+from kubesight.convert.outlines import rings_cross
 from kubesight.convert.pictures import Pictures
 from kubesight.convert.reading import Problem, Reading, unknown_label
 from kubesight.convert.registry import Reader, register
@@ -57,14 +58,16 @@ class CocoReader(Reader):
 
     def tasks(self) -> tuple[Task, ...]:
         """Segmentation first when no more annotations lack an outline than may be dropped, else detection."""
-        if self._first is None:
-            self._first = CocoFile(self._files[0][0], self.reading)
-        file = self._first
+        is_new = self._first is None
+        file = self._first = self._first or CocoFile(self._files[0][0], self.reading)
         lacking = file.annotation_count - file.outlined
         if not file.outlined:
             return Task.DETECTION, Task.MULTILABEL
         if lacking <= self.reading.report.max_dropped * file.annotation_count:
             return Task.SEGMENTATION, Task.DETECTION, Task.MULTILABEL
+        if is_new:
+            message = f"{lacking} of {file.annotation_count} annotations have no outline: they serve detection better"
+            file.note("warning", "few_outlines", message, count=lacking)
         return Task.DETECTION, Task.SEGMENTATION, Task.MULTILABEL
 
     def rows(self, task: Task) -> Iterator[Row]:
@@ -162,7 +165,11 @@ def _instance(label: str, annotation: CocoAnnotation, frame: Frame) -> tuple[Ins
     try:
         if bytes(memoryview(raw)[:1]) == b"{":
             return make_masked(label, _decode_rle(raw), frame, **flags)
-        return make_outlined(label, _decode_rings(raw), frame, **flags)
+        instance, problems = make_outlined(label, _decode_rings(raw), frame, **flags)
+        if instance is not None and len(instance.polygon) > 1 and rings_cross(instance.polygon):
+            message = "its rings overlap in part; rings combine by XOR, so the overlap is not part of the object"
+            problems.append(Problem("warning", "overlapping_rings", message))
+        return instance, problems
     except msgspec.DecodeError as error:
         try:
             ring = _decode_ring(raw)

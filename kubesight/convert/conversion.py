@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kubesight.convert.layout import part_folders
 from kubesight.convert.reading import Problem, Reading
 from kubesight.convert.registry import FORMATS, Reader, check_options, find_format
 from kubesight.dataset.dataset import Dataset, DatasetWriter
@@ -72,8 +73,6 @@ def convert(
         readers.append((FORMATS[name](reading), part))
         chosen[name] = None
     task = Task(task) if task is not None else readers[0][0].tasks()[0]
-    for (reader, _), (url, _part) in zip(readers, sources, strict=True):
-        _check_task(reader, task, url)
     return _write(Path(output), task, readers, report, {"format": ", ".join(chosen)})
 
 
@@ -96,13 +95,13 @@ def _existing(source: str) -> Path:
     return path
 
 
-def _check_task(reader: Reader, task: Task, source: str) -> None:
+def _check_task(reader: Reader, task: Task) -> None:
     possible = reader.tasks()
     if task not in possible:
         name = next(name for name, known in FORMATS.items() if known is type(reader))
         raise DatasetError(
             f"the labels of this {name} source do not fit the task {task}",
-            where=source,
+            where=str(reader.reading.source),
             hint=f"They serve {', '.join(possible)}.",
         )
 
@@ -118,7 +117,10 @@ def _write(
     per_part: dict[str, Counter[str]] = {}
     with DatasetWriter(output, task, source=source) as writer:
         for reader, part in readers:
+            _check_task(reader, task)
+            seen: set[Part | None] = set()
             for row in reader.rows(task):
+                seen.add(row.split)
                 if part is not None:
                     if row.split is not None:
                         raise DatasetError(
@@ -129,11 +131,23 @@ def _write(
                     row.split = part
                 per_part.setdefault(row.split or "", Counter()).update(row.class_names())
                 writer.write(row)
+            _warn_unread_parts(reader, seen)
         _warn_foreign_classes(per_part, readers[0][0].reading)
         report.check()
         _check_classes(writer, task, str(readers[0][0].reading.source))
         report.save(writer.folder)
     return Dataset(output)
+
+
+def _warn_unread_parts(reader: Reader, seen: set[Part | None]) -> None:
+    """Note folders named after parts that gave no row, where other places did."""
+    folders = [] if reader.last_resort else part_folders(reader.reading.source)
+    unread = [folder.name for folder, part in folders if part not in seen]
+    if unread and (seen - {None} or len(folders) > 1):
+        message = f"no row came from all of the folders {', '.join(unread)}; annotations were found elsewhere only"
+        if seen - {None}:
+            message = f"no row came from the folders {', '.join(unread)}: they hold no annotations that can be used"
+        reader.reading.note(Problem("warning", "unread_part", message), reader.reading.source, subject="image")
 
 
 def _warn_foreign_classes(per_part: dict[str, Counter[str]], reading: Reading) -> None:

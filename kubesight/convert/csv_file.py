@@ -37,6 +37,7 @@ class _Profile(NamedTuple):
     pictures: int
     adjacent: bool
     several_labels: bool
+    doubtful: float
     label_delimiter: str | None
     relative: bool
 
@@ -69,11 +70,16 @@ class CsvReader(Reader):
         return None if fits else "no .csv or .tsv file with columns of pictures and labels"
 
     def tasks(self) -> tuple[Task, ...]:
-        """Detection for boxes; one label a picture, or several where any picture has none or several."""
+        """Detection for boxes; one label a picture, or several where cells or 0/1 columns hold several.
+
+        Pictures without a label, or listed with different ones, speak for several when more than may be dropped.
+        """
         if self._files[0][2].layout.kind == "boxes":
             return Task.DETECTION, Task.MULTILABEL
         if any(profile.several_labels for _, _, profile in self._files):
             return (Task.MULTILABEL,)
+        if max(profile.doubtful for _, _, profile in self._files) > self.reading.report.max_dropped:
+            return Task.MULTILABEL, Task.CLASSIFICATION
         return Task.CLASSIFICATION, Task.MULTILABEL
 
     def rows(self, task: Task) -> Iterator[Row]:
@@ -108,28 +114,31 @@ class CsvReader(Reader):
 
     def _profile(self, path: Path) -> _Profile:
         layout = read_layout(path, self.reading.options)
-        keys, labels, largest, several = array("q"), array("q"), 0.0, False
+        keys, labels, largest, several, empty = array("q"), array("q"), 0.0, False, 0
         found: set[str] = set()
         for _, cells in self._lines(path, layout, report=False):
             keys.append(hash(cells[layout.image]))
-            labels.append(hash(cells[layout.label]) if layout.label is not None else 0)
-            if layout.kind == "labels" and layout.label is not None:
-                found.update(c for c in ";|," if c in cells[layout.label])
-                several |= not cells[layout.label] or cells[layout.label].startswith("[")
+            cell = cells[layout.label] if layout.label is not None else ""
+            labels.append(hash(cell))
+            if layout.kind == "labels":
+                found.update(c for c in ";|," if c in cell)
+                several |= cell.startswith("[")
+                empty += not cell
             elif layout.kind == "one_hot":
                 several |= sum(truth(cells[k]) or 0 for k in layout.one_hot) != 1
             else:
                 largest = max([largest, *(v for k in layout.box if math.isfinite(v := _number(cells[k])))])
-        given = self.reading.options.get("label_delimiter")
-        delimiter = given or next((c for c in ";|" if c in found), None)
-        several |= delimiter is not None or _labels_differ(keys, labels)
-        whole = np.frombuffer(keys, np.int64)
-        pictures = len(np.unique(whole))
-        adjacent = int(np.count_nonzero(np.diff(whole))) + (len(whole) > 0) == pictures
-        if delimiter is None and "," in found:
-            delimiter = ","
-        relative = self.reading.flag("relative", layout.kind == "boxes" and largest <= 1)
-        return _Profile(layout, pictures, adjacent, several, delimiter, relative)
+        delimiter = self.reading.options.get("label_delimiter") or next((c for c in ";|" if c in found), None)
+        pictures, adjacent, differ = _repetitions(keys, labels)
+        return _Profile(
+            layout=layout,
+            pictures=pictures,
+            adjacent=adjacent,
+            several_labels=several or delimiter is not None,
+            doubtful=(empty + differ) / max(pictures, 1),
+            label_delimiter=delimiter or ("," if "," in found else None),
+            relative=self.reading.flag("relative", layout.kind == "boxes" and largest <= 1),
+        )
 
 
 class _FileRows:
@@ -285,10 +294,14 @@ def _grouped(lines: Iterable[_Line], profile: _Profile) -> Iterator[list[_Line]]
     yield from groups.values()
 
 
-def _labels_differ(keys: array, labels: array) -> bool:
-    """Whether any picture has two different labels."""
-    pairs = np.stack([np.frombuffer(keys, np.int64), np.frombuffer(labels, np.int64)])
-    return np.unique(pairs, axis=1).shape[1] > len(np.unique(pairs[0]))
+def _repetitions(keys: array, labels: array) -> tuple[int, bool, int]:
+    """How many pictures there are, whether the lines of each follow one another, and how many have different labels."""
+    if not keys:
+        return 0, True, 0
+    names, cells = np.frombuffer(keys, np.int64), np.frombuffer(labels, np.int64)
+    pictures = len(np.unique(names))
+    runs = 1 + int(np.count_nonzero(np.diff(names)))
+    return pictures, runs == pictures, np.unique(np.stack([names, cells]), axis=1).shape[1] - pictures
 
 
 def _number(cell: str) -> float:

@@ -17,13 +17,13 @@ SAMPLE_LINES = 200
 _LONGEST_LINE = 1 << 16  # what has longer lines is no CSV of labels
 
 _DELIMITERS = ",\t;|"
-_IMAGE = "image_url image_path image_name image_id image filename file_name file_path filepath file path img img_path"
+# Names of columns, in lower case without anything but letters and digits.
+_IMAGE = "imageurl imagepath imagename imageid image filename filepath file path img imgpath"
 _IMAGE += " picture url id"
-_LABEL = "label labels class classes class_name category category_name categories tag tags label_name name target"
+_LABEL = "label labels class classes classname category categoryname categories tag tags labelname name target"
 _CORNERS = (
     ("xmin", "ymin", "xmax", "ymax"),
-    ("x_min", "y_min", "x_max", "y_max"),
-    ("bbox_xmin", "bbox_ymin", "bbox_xmax", "bbox_ymax"),
+    ("bboxxmin", "bboxymin", "bboxxmax", "bboxymax"),
     ("x1", "y1", "x2", "y2"),
     ("x0", "y0", "x1", "y1"),
     ("left", "top", "right", "bottom"),
@@ -33,13 +33,13 @@ _EXTENTS = (
     ("x", "y", "width", "height"),
     ("x", "y", "w", "h"),
     ("left", "top", "width", "height"),
-    ("bbox_x", "bbox_y", "bbox_width", "bbox_height"),
-    ("bbox_x", "bbox_y", "bbox_w", "bbox_h"),
-    ("bbox_left", "bbox_top", "bbox_width", "bbox_height"),
+    ("bboxx", "bboxy", "bboxwidth", "bboxheight"),
+    ("bboxx", "bboxy", "bboxw", "bboxh"),
+    ("bboxleft", "bboxtop", "bboxwidth", "bboxheight"),
 )
-_SIZES = (("width", "height"), ("image_width", "image_height"), ("img_width", "img_height"))
+_SIZES = (("width", "height"), ("imagewidth", "imageheight"), ("imgwidth", "imgheight"))
 _SPLIT = ("split", "subset", "partition", "set")
-_GROUP = ("group", "group_id")
+_GROUP = ("group", "groupid")
 _TRUTHS = {"0": 0, "0.0": 0, "false": 0, "": 0, "1": 1, "1.0": 1, "true": 1}
 
 OPTIONS: Mapping[str, str] = {
@@ -125,7 +125,7 @@ class _Columns:
         self, path: Path, names: list[str], lines: list[list[str]], header: bool, options: Mapping[str, str]
     ) -> None:
         self._path, self._names, self._lines, self._header, self._options = path, names, lines, header, options
-        self._plain = [re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") for name in names]
+        self._plain = [re.sub(r"[^a-z0-9]", "", name.lower()) for name in names]
         self._free = set(range(len(names)))
 
     def layout(self, delimiter: str, encoding: str) -> Layout:

@@ -71,16 +71,21 @@ class JsonlReader(Reader):
         return None if found else "no .jsonl file whose lines have an image_url"
 
     def tasks(self) -> tuple[Task, ...]:
-        """What the first labels that tell can serve."""
+        """What the first labels that tell can serve; where all are empty lists, anything with background."""
+        background = False
         for path, _ in self._files:
             with open(path, "rb") as stream:
                 for line in stream:
                     try:
-                        kind = _kind(_decode(line).get(self._column))
+                        label = _decode(line.removeprefix(b"\xef\xbb\xbf")).get(self._column)
                     except msgspec.DecodeError:
                         continue
+                    kind = _kind(label)
                     if kind is not None:
                         return _SERVES[kind]
+                    background |= isinstance(label, list)
+        if background:
+            return Task.DETECTION, Task.SEGMENTATION, Task.MULTILABEL
         raise DatasetError(
             f"no line has a usable {self._column!r}, so the labels do not tell what they are for",
             where=str(self._files[0][0]),
@@ -112,6 +117,8 @@ class JsonlReader(Reader):
                     offsets.append(offset)
                     numbers.append(number)
                 offset += len(line)
+        if not keys:
+            return iter(()), 0
         _, first, group = np.unique(np.frombuffer(keys, np.int64), return_index=True, return_inverse=True)
         order = np.lexsort((np.arange(len(keys)), first[group]))
         self.reading.report.images_read += len(first)

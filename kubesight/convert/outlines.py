@@ -1,5 +1,9 @@
 """Outlines of masks along the edges of their pixels, so that nothing is lost between mask and polygon."""
 
+import itertools
+from collections.abc import Sequence
+
+import cv2
 import numpy as np
 
 from kubesight.dataset.rows import Rle
@@ -40,6 +44,39 @@ def mask_rings(mask: np.ndarray) -> list[list[int]]:
             corner = partner[across]
         rings.append(ring)
     return rings
+
+
+def rings_cross(rings: Sequence[Sequence[float]], resolution: int = 256) -> bool:
+    """Whether two rings overlap without one lying inside the other, seen on a grid of `resolution` cells a side.
+
+    Args:
+        rings: flat x, y lists in one unit.
+        resolution: the cells over the longer side of all rings.
+    """
+    points = [np.asarray(ring, np.float64).reshape(-1, 2) for ring in rings]
+    low, high = [ring.min(0) for ring in points], [ring.max(0) for ring in points]
+    near = [
+        (a, b)
+        for a, b in itertools.combinations(range(len(points)), 2)
+        if (low[a] < high[b]).all() and (low[b] < high[a]).all()
+    ]
+    if not near:
+        return False
+    origin = np.min(low, axis=0)
+    scale = (resolution - 1) / max(float((np.max(high, axis=0) - origin).max()), 1e-12)
+    masks: dict[int, np.ndarray] = {}
+    for number in {number for pair in near for number in pair}:
+        canvas = np.zeros((resolution, resolution), np.uint8)
+        cv2.fillPoly(canvas, [np.rint((points[number] - origin) * scale).astype(np.int32)], 1)
+        masks[number] = canvas
+    for a, b in near:
+        # A ring of one cell's width around each outline is the grid's doubt, not an overlap.
+        core = cv2.erode(masks[a] & masks[b], np.ones((3, 3), np.uint8))
+        only_a = cv2.erode(masks[a] & (1 - masks[b]), np.ones((3, 3), np.uint8))
+        only_b = cv2.erode(masks[b] & (1 - masks[a]), np.ones((3, 3), np.uint8))
+        if core.any() and only_a.any() and only_b.any():
+            return True
+    return False
 
 
 def encode_mask(mask: np.ndarray) -> Rle:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from kubesight.convert.geometry import Frame
+from kubesight.convert.layout import is_picture_name
 from kubesight.convert.reading import Problem, Reading
 from kubesight.dataset.images import read_details, read_image
 from kubesight.dataset.rows import ImageDetails
@@ -127,6 +128,16 @@ class Pictures:
                 path = os.path.join(folder, last)
                 if last != spelled and os.path.isfile(path):
                     return absolute_url(path, Path(folder))
+        return self._find_ending(name)
+
+    def _find_ending(self, name: str) -> str | None:
+        """The picture that is called `name` and an ending; ids in tables have none."""
+        if name and not is_picture_name(name):
+            for ending in (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".tif", ".bmp", ".webp"):
+                for folder in self._folders:
+                    path = os.path.join(folder, name + ending)
+                    if os.path.isfile(path):
+                        return absolute_url(path, Path(folder))
         return None
 
     def _unopened(self, url: str, file: Path | str, line: int | None, declared: tuple[int, int] | None) -> Picture:
