@@ -113,7 +113,9 @@ def main() -> None:
         write_coco(source, IMAGES, ANNOTATIONS)
         size = source.stat().st_size
         parse, parse_memory = run("parse", str(source))
-        print(f"convert: COCO file {size / 1e6:.0f} MB; orjson.loads {parse:.2f} s, {parse_memory / size:.2f} x the file")
+        print(
+            f"convert: COCO file {size / 1e6:.0f} MB; orjson.loads {parse:.2f} s, {parse_memory / size:.2f} x the file"
+        )
         for task in ("image_object_detection", "image_instance_segmentation"):
             output = Path(folder, task)
             seconds, memory = run("convert", str(source), str(output), task)
