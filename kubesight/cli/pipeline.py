@@ -95,7 +95,7 @@ def _run(job: Path, output: Path) -> None:
     began = time.monotonic()
     folder, seconds = run_locally(train_pipeline, arguments | {"training_folder": str(output / "training")}, output)
     collect(folder, output)
-    show(output, seconds, time.monotonic() - began)
+    show(output, arguments["primary_metric"], seconds, time.monotonic() - began)
 
 
 def _load(path: Path) -> "Job":

@@ -26,11 +26,11 @@ def collect(folder: Path, output: Path) -> None:
         link_folder(folder / place, output / name)
 
 
-def show(output: Path, seconds: dict[str, float], whole: float) -> None:
+def show(output: Path, primary_metric: str, seconds: dict[str, float], whole: float) -> None:
     """Print the metrics, how long each step took, and where to look."""
     summary = read_json(output / "evaluation" / "metrics.json")
     title = f"{number(summary['images'])} pictures of the {summary['data']['part']} part"
-    show_metrics(summary["metrics"], title=title, first=summary["primary_metric"])
+    show_metrics(summary["metrics"], title=title, first=primary_metric or summary["primary_metric"])
     steps = ", ".join(f"{name} {taken:.0f} s" for name, taken in seconds.items())
     typer.echo(f"{whole:.0f} s: {steps}")
     typer.echo(f"model: {output / 'model'}")

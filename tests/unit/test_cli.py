@@ -1,0 +1,265 @@
+"""The command line: what it offers, how it fails, and each command on a small data set."""
+
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pictures import digits_dataset
+
+from kubesight.cli import main as program
+from kubesight.cli.demo import write_demo
+from kubesight.cli.options import number, pairs
+from kubesight.dataset import Dataset, Task
+from kubesight.errors import KubesightError
+from kubesight.hyperparameters import resolve
+from kubesight.job import load_job
+
+COMMANDS = [
+    *["convert", "validate", "split", "train", "evaluate", "predict", "export", "models", "hyperparameters"],
+    *["run", "compile", "submit", "demo"],
+]
+TINY = [
+    *["--training-crop-size", "16", "--validation-crop-size", "16", "--validation-resize-size", "16"],
+    *["--number-of-epochs", "1", "--training-batch-size=16", "--number_of_workers", "0"],
+]
+
+
+@pytest.fixture
+def kubesight(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Runs the program in this process and gives its exit code."""
+
+    def run(*arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["kubesight", *map(str, arguments)])
+        try:
+            program.main()
+        except SystemExit as exit:
+            return int(exit.code or 0)
+        return 0
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of 60 digits of three classes."""
+    return digits_dataset(tmp_path_factory.mktemp("digits"), 0, 60, classes=3).path
+
+
+def test_help_lists_the_commands_of_this_version(kubesight: Callable[..., int], capsys: pytest.CaptureFixture) -> None:
+    assert kubesight("--help") == 0
+    listed = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("│ ")]
+    assert [name for name in listed if not name.startswith("-") and name in COMMANDS] == COMMANDS
+    assert not {"tune", "experiment", "serve", "deploy"} & set(listed)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str, kubesight: Callable[..., int], capsys: pytest.CaptureFixture) -> None:
+    assert kubesight(command, "--help") == 0
+    assert f"kubesight {command}" in capsys.readouterr().out
+
+
+def test_help_is_quick_because_it_imports_no_library() -> None:
+    code = (
+        "import sys\nsys.argv = ['kubesight', '--help']\nfrom kubesight.cli.main import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'timm', 'kfp', 'sklearn', 'cv2', 'numpy', 'pydantic', 'PIL'} & set(sys.modules)\n"
+        "sys.exit(f'imported: {heavy}' if heavy else 0)"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    # Processor time, which other work on the machine does not stretch.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
+
+
+def test_version(kubesight: Callable[..., int], capsys: pytest.CaptureFixture) -> None:
+    assert kubesight("--version") == 0
+    assert capsys.readouterr().out == "kubesight 0.1.0\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["split", "{tmp}/none", "-o", "{tmp}/out"], "no data set here"),
+        (["convert", "{tmp}/none", "-o", "{tmp}/out"], "{tmp}/none"),
+        (["convert", "{tmp}", "-o", "{tmp}/out", "--task", "cats"], "--task: unknown task 'cats'. One of image_cl"),
+        (["convert", "{tmp}", "-o", "{tmp}/out", "--option", "x"], "--option: 'x' is not NAME=VALUE"),
+        (["hyperparameters", "resnet19"], "unknown model name 'resnet19'. Did you mean resnet1"),
+        (["evaluate", "--data", "{tmp}/none", "-o", "{tmp}/out"], "there is nothing to evaluate"),
+        (["export", "--model", "{tmp}/none"], "{tmp}/none"),
+        (["predict", "--model", "{tmp}/none", "a.png"], "{tmp}/none/modelcard.json: no model here"),
+        (["run", "{tmp}/job.yaml", "-o", "{tmp}/out"], "{tmp}/job.yaml"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_2(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    kubesight: Callable[..., int],
+    capsys: pytest.CaptureFixture,
+) -> None:
+    assert kubesight(*(text.format(tmp=tmp_path) for text in arguments)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert message.format(tmp=tmp_path) in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_hyperparameters_are_flags_and_a_typo_is_told_before_anything_is_read(
+    kubesight: Callable[..., int], capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    base = ["train", "--training-data", tmp_path, "--validation-data", tmp_path, "-o", tmp_path / "out"]
+    assert kubesight(*base, "--model-name", "resnet18", "--learning-rat", "0.1") == 2
+    assert "unknown option --learning-rat. Did you mean --learning-rate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_debug_shows_the_traceback_wherever_it_stands(
+    place: str, kubesight: Callable[..., int], tmp_path: Path
+) -> None:
+    arguments = ["split", tmp_path / "none", "-o", tmp_path / "out"]
+    with pytest.raises(KubesightError, match="no data set here"):
+        kubesight(*(["--debug", *arguments] if place == "before" else [*arguments, "--debug"]))
+
+
+def test_debug_after_two_dashes_is_an_argument() -> None:
+    assert program._take_debug(["predict", "--", "--debug"]) == (["predict", "--", "--debug"], False)
+    assert program._take_debug(["--debug", "predict"]) == (["predict"], True)
+
+
+def test_ctrl_c_exits_with_130(
+    kubesight: Callable[..., int], digits: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kubesight.dataset.validation.validate", interrupted)
+    assert kubesight("validate", digits) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_full_disk_is_a_message_and_a_bug_is_not(
+    kubesight: Callable[..., int], digits: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "/data/report.html")
+
+    monkeypatch.setattr("kubesight.dataset.validation.validate", full)
+    assert kubesight("validate", digits) == 2
+    assert capsys.readouterr().err == "error: /data/report.html: No space left on device\n"
+
+    def bug(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("kubesight.dataset.validation.validate", bug)
+    with pytest.raises(ZeroDivisionError):
+        kubesight("validate", digits)
+
+
+def test_convert_and_split_say_what_they_wrote(
+    kubesight: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    demo = write_demo(tmp_path / "demo").parent
+    assert kubesight("convert", demo / "digits", "--format", "folder", "-o", tmp_path / "data") == 0
+    assert "image_classification, 1,797 images, 1,797 labels, 10 classes" in capsys.readouterr().out
+    assert kubesight("split", tmp_path / "data", "-o", tmp_path / "parts", "--test-ratio", "0.1", "--seed", 4) == 0
+    shown = capsys.readouterr().out
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in shown.splitlines()]
+    assert ["images", "1,258", "359", "180"] in rows
+    assert Dataset(tmp_path / "parts" / "test").info.split["seed"] == 4
+
+
+def test_train_evaluate_predict_export_follow_one_another(
+    kubesight: Callable[..., int],
+    digits: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = tmp_path / "out" / "model"
+    code = kubesight(
+        "train", "--training-data", digits, "--validation-data", digits, "--model-name", "timm/resnet10t",
+        "--weights", "none", "-o", tmp_path / "out", *TINY,
+    )  # fmt: skip
+    assert code == 0
+    line = capsys.readouterr().out.splitlines()
+    assert len(line) == 1, "standard output holds metric lines only"
+    assert " epoch=0 accuracy=" in line[0]
+    assert kubesight("evaluate", "--data", digits, "--model", model, "-o", tmp_path / "judged") == 0
+    assert f"report: {tmp_path / 'judged' / 'report.html'}" in capsys.readouterr().out
+    pictures = sorted(digits.parent.glob("pictures/*.png"))[:3]
+    monkeypatch.chdir(digits.parent)
+    assert kubesight("predict", "--model", model, *(path.relative_to(digits.parent) for path in pictures)) == 0
+    answers = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
+    assert [answer["image_url"] for answer in answers] == [str(path) for path in pictures]
+    assert all(sum(answer["probabilities"]) == pytest.approx(1) for answer in answers)
+    assert kubesight("export", "--model", model, "--samples", 4) == 0
+    assert f"{model / 'model.onnx'}: " in capsys.readouterr().out
+    assert kubesight("predict", "--model", model, "--backend", "onnx", pictures[0]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["probabilities"] == pytest.approx(answers[0]["probabilities"], abs=1e-4)
+
+
+def test_validate_prints_counts_and_the_page(
+    kubesight: Callable[..., int], digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert kubesight("validate", digits, "-o", tmp_path) == 0
+    shown = capsys.readouterr().out
+    assert "images: 60\n" in shown
+    assert shown.endswith(f"report: {tmp_path / 'report.html'}\n")
+    assert (tmp_path / "report.html").exists()
+
+
+def test_models_lists_the_registry(kubesight: Callable[..., int], capsys: pytest.CaptureFixture) -> None:
+    assert kubesight("models", "image_instance_segmentation") == 0
+    shown = capsys.readouterr().out
+    assert "maskrcnn_resnet50_fpn (default)" in shown
+    assert "resnest50" not in shown
+
+
+def test_hyperparameters_shows_the_defaults_of_a_model(
+    kubesight: Callable[..., int], capsys: pytest.CaptureFixture
+) -> None:
+    def default(name: str, *arguments: str) -> str:
+        assert kubesight("hyperparameters", *arguments) == 0
+        rows = [line.strip("│").split("│") for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+        return next(row[1].strip() for row in rows if row[0].strip() == name)
+
+    assert default("learning_rate", "resnet18") == "0.01"
+    multilabel = resolve("vits16r224", Task.MULTILABEL, {})["learning_rate"]
+    assert default("learning_rate", "vits16r224", "--task", "image_classification_multilabel") == str(multilabel)
+    assert multilabel != 0.01
+    assert default("tile_overlap_ratio") == "0.25"
+
+
+def test_demo_writes_digits_and_a_job_that_is_valid(tmp_path: Path) -> None:
+    import numpy as np
+    from PIL import Image
+
+    job = load_job(write_demo(tmp_path / "demo"))
+    pictures = sorted((tmp_path / "demo" / "digits").glob("*/*.png"))
+    assert len(pictures) == 1797
+    assert {path.parent.name for path in pictures} == set("0123456789")
+    with Image.open(pictures[0]) as picture:
+        assert picture.size == (64, 64)
+        assert np.ptp(np.asarray(picture)) > 200
+    assert job.model_name == "resnet18"
+    assert job.hyperparameters()["horizontal_flip"] is False
+    assert job.notices == []
+
+
+def test_pairs_are_read_and_checked() -> None:
+    assert pairs(["a=1", "b=x=y"], "--option") == {"a": "1", "b": "x=y"}
+    for wrong in (["a"], ["=1"], ["a=1", "a=2"]):
+        with pytest.raises(KubesightError, match="--option"):
+            pairs(wrong, "--option")
+
+
+def test_numbers_are_shown_short() -> None:
+    assert [number(value) for value in (1234567, 0.123456, None, "x", True)] == ["1,234,567", "0.1235", "", "x", "True"]
