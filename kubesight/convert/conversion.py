@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kubesight.convert.layout import part_folders
+from kubesight.convert.pictures import images_base
 from kubesight.convert.reading import Problem, Reading
 from kubesight.convert.registry import FORMATS, Reader, check_options, find_format
 from kubesight.dataset.dataset import Dataset, DatasetWriter
@@ -48,7 +49,9 @@ def convert(
         strict: the first thing dropped is an error.
         check_images: decode every picture, and drop those that cannot be.
         url_prefixes: beginnings of picture names and what replaces them, the longest that fits first.
-        options: options of the format, and `images`, `trust_sizes`, `classes` (see `COMMON_OPTIONS`).
+        options: options of the format, and those of every format: `images` (a folder, or a URL prefix such as
+            s3://bucket/pictures), `classes`, and `trust_sizes`: when "true", sizes are those that the annotations
+            declare, and no picture is opened or even looked for. That is for pictures in an object store, and fast.
         progress: draw a progress bar on standard error.
 
     Returns:
@@ -59,6 +62,9 @@ def convert(
             are no pictures, one class only, a class without pictures, or more classes than pictures.
         StorageError: the output cannot be written.
     """
+    if not 0 <= max_dropped <= 1:
+        raise DatasetError(f"max_dropped is {max_dropped}", hint="It is a share, from 0 to 1.")
+    options = {name: str(value) for name, value in (options or {}).items()}
     report = Report(max_dropped=max_dropped, strict=strict)
     readers: list[tuple[Reader, Part | None]] = []
     separate: list[tuple[str | None, Part]] = [(validation_source, "validation"), (test_source, "test")]
@@ -67,9 +73,9 @@ def convert(
     sources += [(url, part) for url, part in separate if url is not None]
     for url, part in sources:
         path = _existing(url)
-        name = find_format(path, format, options or {})
-        check_options(name, options or {})
-        reading = Reading(path, report, options or {}, url_prefixes or {}, check_images, progress)
+        name = find_format(path, format, options)
+        check_options(name, options)
+        reading = Reading(path, report, options, url_prefixes or {}, check_images, progress)
         readers.append((FORMATS[name](reading), part))
         chosen[name] = None
     task = Task(task) if task is not None else readers[0][0].tasks()[0]
@@ -87,7 +93,7 @@ def _existing(source: str) -> Path:
         raise DatasetError(
             "annotations are read from local files only",
             where=str(source),
-            hint="Download the annotation files; the pictures may stay where they are (option images=URL).",
+            hint="Download the annotation files; the pictures may stay where they are (--option images=URL).",
         )
     path = Path(os.path.abspath(path))
     if not path.exists():
@@ -111,7 +117,7 @@ def _write(
 ) -> Dataset:
     source |= {
         "path": str(readers[0][0].reading.source),
-        "root": os.path.commonpath([reader.root for reader, _ in readers]),
+        "root": images_base(readers[0][0].reading) or os.path.commonpath([reader.root for reader, _ in readers]),
         "options": dict(readers[0][0].reading.options),
     }
     per_part: dict[str, Counter[str]] = {}

@@ -104,7 +104,7 @@ def read_layout(path: Path, options: Mapping[str, str]) -> Layout:
             text = "".join(itertools.islice(iter(lambda: stream.readline(_LONGEST_LINE), ""), SAMPLE_LINES))
     except (OSError, UnicodeError, LookupError) as error:
         raise DatasetError(
-            f"not readable as text: {error}", where=str(path), hint="Try the option encoding."
+            f"not readable as text: {error}", where=str(path), hint="Try --option encoding=NAME."
         ) from error
     delimiter = options.get("delimiter") or _delimiter(text)
     delimiter = {"\\t": "\t", "tab": "\t"}.get(delimiter, delimiter)
@@ -235,7 +235,7 @@ class _Columns:
 
     def _unclear(self, message: str, option: str) -> DatasetError:
         columns = ", ".join(self._names) if self._header else f"{len(self._names)} columns without names"
-        return DatasetError(f"{message} ({columns})", where=str(self._path), hint=f"Say {option} among the options.")
+        return DatasetError(f"{message} ({columns})", where=str(self._path), hint=f"Name it with --option {option}.")
 
 
 def _encoding(path: Path) -> str:

@@ -75,7 +75,8 @@ class FolderReader(Reader):
     def _class_rows(self, folder: Path, part: Part | None) -> Iterator[Row]:
         problem = unknown_label(folder.name, self.reading.accepted)
         report = self.reading.report
-        pictures = Pictures(self.reading, [folder])
+        root = self.reading.source
+        pictures = Pictures(self.reading, [root])
         for path in self.reading.track(_files(folder), total=None, what=folder.name):
             if not is_picture_name(path.name) and not self._is_picture(path):
                 self._note("warning", "not_a_picture", f"{path.name} is not a picture; it is left out", path)
@@ -85,7 +86,7 @@ class FolderReader(Reader):
             if problem is not None:
                 self._note("dropped", problem.reason, problem.message, path)
                 continue
-            picture = pictures.open(str(path), path)
+            picture = pictures.open(str(path.relative_to(root)), path)
             if picture is not None:
                 yield make_row(Task.CLASSIFICATION, picture.url, picture.details, folder.name, split=part)
 

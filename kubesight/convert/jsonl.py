@@ -89,7 +89,7 @@ class JsonlReader(Reader):
         raise DatasetError(
             f"no line has a usable {self._column!r}, so the labels do not tell what they are for",
             where=str(self._files[0][0]),
-            hint="Name the field with the option label_column=NAME.",
+            hint="Name the field with --option label_column=NAME.",
         )
 
     def rows(self, task: Task) -> Iterator[Row]:

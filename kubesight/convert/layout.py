@@ -122,7 +122,7 @@ def choose_files(
             raise DatasetError(
                 f"several annotation files: {', '.join(file.name for file in files)}",
                 where=str(folder),
-                hint="Name one of them as the source, or with the option annotations=NAME.",
+                hint="Name one of them as the source, or with --option annotations=NAME.",
             )
     if len(found) == 1:
         return [(found[0][1][0], None)]

@@ -19,6 +19,7 @@ from kubesight.errors import DatasetError
 _UNMAPPED = ("azureml://", "amldatastore://")
 _TRANSPOSING = (5, 6, 7, 8)
 _ORIENTATION_TAG = 0x0112
+_ENDINGS = ("", ".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".tif", ".tiff", ".bmp", ".webp")
 # Sizes whose aspect ratios agree this well are one picture at two scales.
 _SAME_ASPECT = 0.01
 
@@ -34,8 +35,9 @@ class Picture(NamedTuple):
 class Pictures:
     """Finds pictures by name and reads their headers; whatever cannot be used becomes a finding.
 
-    A name is tried as it is, then under each folder, then by its last part under each folder (so that absolute paths
-    of another machine do no harm), then in the other Unicode normal forms.
+    A name is tried as it is, then under each folder, then in the other Unicode normal forms, then with the usual
+    endings, then without its leading folders one after another (so that paths of another machine do no harm; a
+    warning says so, and two names are never taken for one picture).
 
     Args:
         reading: the options `images` and `trust_sizes`, the prefixes, and where findings go.
@@ -46,23 +48,17 @@ class Pictures:
         """Note where to look."""
         self._reading = reading
         self._trust = reading.flag("trust_sizes")
-        given = reading.options.get("images")
-        self._base: str | None = None
-        if given is not None and is_remote(given):
-            self._base = given.rstrip("/") + "/"
-        elif given is not None:
-            folder = Path(given)
-            places = [folder, *(place / folder for place in (reading.source, reading.source.parent))]
-            folders = [place for place in places if place.is_dir()][:1]
-            if not folders:
-                raise DatasetError("the option images names no folder", where=given)
-        self._folders = [os.path.abspath(folder) for folder in folders]
+        base = images_base(reading)
+        self._remote_base = base.rstrip("/") + "/" if base is not None and is_remote(base) else None
+        self._folders = [os.path.abspath(folder) for folder in ([base] if base else folders)]
+        self._by_ending: dict[str, str] = {}
+        self._trusted_folder: str | None = None
         self._warned_remote = False
 
     @property
     def folders(self) -> list[Path]:
         """The local folders that pictures are looked for in; none when they are remote or trusted to exist."""
-        return [] if self._trust or self._base is not None else [Path(folder) for folder in self._folders]
+        return [] if self._trust or self._remote_base else [Path(folder) for folder in self._folders]
 
     def open(
         self, name: str, file: Path | str, line: int | None = None, *, declared: tuple[int, int] | None = None
@@ -107,37 +103,50 @@ class Pictures:
             return name
         if name.startswith("file:"):
             name = str(local_path(name))
-        if self._base is not None:
-            return self._base + name.replace("\\", "/").removeprefix("./").lstrip("/")
+        if self._remote_base:
+            return self._remote_base + name.replace("\\", "/").removeprefix("./").lstrip("/")
         if self._trust:
-            return os.path.normpath(os.path.join(self._folders[0], name.replace("\\", "/")))
-        return self._find_local(name)
+            return self._assume_local(name)
+        found = self._find_local(name)
+        return found if found is not None else self._find_by_ending(name, file, line)
+
+    def _assume_local(self, name: str) -> str:
+        """The path that a name has in the folder where the first one was found; it is not looked for."""
+        if self._trusted_folder is None:
+            found = self._find_local(name) is not None  # then its folder is now the first
+            self._trusted_folder = self._folders[0]
+            if not found:
+                message = f"the picture {name!r} is not there: paths are taken to be under {self._trusted_folder}"
+                self._reading.note(
+                    Problem("warning", "unseen_pictures", message), self._reading.source, subject="image"
+                )
+        return os.path.normpath(os.path.join(self._trusted_folder, name.replace("\\", "/")))
 
     def _find_local(self, name: str) -> str | None:
-        for form in (None, "NFC", "NFD"):
-            spelled = unicodedata.normalize(form, name) if form else name  # type: ignore[arg-type]
-            for spelling in dict.fromkeys((spelled, spelled.replace("\\", "/"))):
+        if not name:
+            return None
+        forms = (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))
+        spellings = dict.fromkeys(spelling for form in forms for spelling in (form, form.replace("\\", "/")))
+        endings = [""] if is_picture_name(name) else _ENDINGS
+        for spelling in spellings:
+            for ending in endings:
                 for number, folder in enumerate(self._folders):
-                    path = os.path.join(folder, spelling)
+                    path = os.path.join(folder, spelling + ending)
                     if os.path.isfile(path):
                         # The next picture is most likely here too.
                         self._folders.insert(0, self._folders.pop(number))
                         return absolute_url(path, Path(folder))
-            last = PureWindowsPath(spelled).name
-            for folder in self._folders:
-                path = os.path.join(folder, last)
-                if last != spelled and os.path.isfile(path):
-                    return absolute_url(path, Path(folder))
-        return self._find_ending(name)
+        return None
 
-    def _find_ending(self, name: str) -> str | None:
-        """The picture that is called `name` and an ending; ids in tables have none."""
-        if name and not is_picture_name(name):
-            for ending in (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".tif", ".bmp", ".webp"):
-                for folder in self._folders:
-                    path = os.path.join(folder, name + ending)
-                    if os.path.isfile(path):
-                        return absolute_url(path, Path(folder))
+    def _find_by_ending(self, name: str, file: Path | str, line: int | None) -> str | None:
+        parts = PureWindowsPath(name).parts
+        for start in range(1, len(parts)):
+            found = self._find_local("/".join(parts[start:]))
+            if found is not None:
+                if not self._by_ending:
+                    message = f"{name!r} is not there; {found} was taken for it, and others are found in the same way"
+                    self._reading.note(Problem("warning", "found_by_ending", message), file, line, subject="image")
+                return found if self._by_ending.setdefault(found, name) == name else None
         return None
 
     def _unopened(self, url: str, file: Path | str, line: int | None, declared: tuple[int, int] | None) -> Picture:
@@ -180,6 +189,23 @@ class Pictures:
 
     def _repair(self, reason: str, message: str, file: Path | str, line: int | None) -> None:
         self._reading.note(Problem("repaired", reason, message), file, line, subject="image")
+
+
+def images_base(reading: Reading) -> str | None:
+    """What the option `images` names: a URL prefix, or the absolute path of a folder; None when it is not given.
+
+    Raises:
+        DatasetError: it is no folder, neither from here nor from the source.
+    """
+    given = reading.options.get("images")
+    if given is None or is_remote(given):
+        return given
+    for place in (Path(), reading.source, reading.source.parent):
+        if (place / given).is_dir():
+            return os.path.abspath(place / given)
+    raise DatasetError(
+        "the option images names no folder", where=given, hint="Name a folder, or a URL such as s3://..."
+    )
 
 
 def _orientation(path: Path) -> int:

@@ -140,3 +140,39 @@ def test_names_in_other_unicode_forms_and_odd_characters(tmp_path: Path) -> None
     (tmp_path / "s" / "labels.jsonl").write_bytes(b"\n".join(map(orjson.dumps, lines)))
     rows = converted(tmp_path / "s", tmp_path / "out").rows
     assert [row.image_url for row in rows] == [str(tmp_path / "s" / name) for name in names]
+
+
+def test_two_names_are_never_taken_for_one_picture(tmp_path: Path) -> None:
+    for name in ("1.png", "2.png", "deep/3.png"):
+        picture(tmp_path / "s" / name)
+    names = ["cats/1.png", "dogs/1.png", "D:\\all\\2.png", "/mnt/deep/3.png"]
+    lines = [{"image_url": name, "label": str(k % 2)} for k, name in enumerate(names)]
+    (tmp_path / "s" / "labels.jsonl").write_bytes(b"\n".join(map(orjson.dumps, lines)))
+    result = converted(tmp_path / "s", tmp_path / "out")
+    assert [row.image_url for row in result.rows] == [
+        str(tmp_path / "s" / name) for name in ("1.png", "2.png", "deep/3.png")
+    ]
+    assert result.reasons["dropped"] == {"missing_picture": 1}
+    assert "dogs/1.png" in result.findings("missing_picture")[0]["message"]
+    assert len(result.findings("found_by_ending")) == 1
+
+
+def test_the_option_images_names_a_folder_or_a_prefix(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "labels.jsonl").write_bytes(
+        b"\n".join(orjson.dumps({"image_url": f"{name}/1.png", "label": name}) for name in ("cat", "dog"))
+    )
+    file = tmp_path / "labels.jsonl"
+    local = converted(file, tmp_path / "out", options={"images": str(source)})
+    assert local.rows[0].image_url == str(source / "cat" / "1.png")
+    remote = converted(file, tmp_path / "out", options={"images": "s3://bucket/p/"})
+    assert remote.rows[0].image_url == "s3://bucket/p/cat/1.png"
+    assert local.dataset.info.source["root"] == str(source)
+    with pytest.raises(DatasetError, match="images names no folder"):
+        convert(str(file), tmp_path / "out", options={"images": "nowhere"})
+    listed = converted(source, tmp_path / "out", options={"images": "s3://bucket/p", "trust_sizes": True})
+    assert [row.image_url for row in listed.rows] == ["s3://bucket/p/cat/1.png", "s3://bucket/p/dog/1.png"]
+
+
+def test_a_share_out_of_range_is_refused(source: Path) -> None:
+    with pytest.raises(DatasetError, match=r"max_dropped is 5"):
+        convert(str(source), source.parent / "out", max_dropped=5)
