@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from kfp import local
+from kfp.local import subprocess_task_handler as handler
 from kfp.dsl.base_component import BaseComponent
 
 from kubesight import errors
@@ -118,12 +119,28 @@ def run_locally(pipeline: BaseComponent, arguments: Mapping[str, Any], output: P
         warnings.filterwarnings("ignore", message=".*(non-Python base image|have no effect in the current local).*")
         steps = StepLog(file, sys.stderr)
         try:
-            with contextlib.redirect_stdout(steps):
+            with contextlib.redirect_stdout(steps), _arguments_kept():
                 pipeline(**arguments)
         except RuntimeError as error:
             raise _step_error(steps, output / LOG_FILE) from error
     (folder,) = set(root.iterdir()) - before
     return folder, steps.seconds
+
+
+@contextlib.contextmanager
+def _arguments_kept() -> Iterator[None]:
+    """Keep arguments as they are: kfp 2.17 puts this interpreter in place of any `python3`, also inside their paths."""
+    replace = handler.replace_python_executable
+
+    def before_arguments(command: list[str], executable: str) -> list[str]:
+        end = command.index("--executor_input")
+        return replace(command[:end], executable) + command[end:]
+
+    handler.replace_python_executable = before_arguments
+    try:
+        yield
+    finally:
+        handler.replace_python_executable = replace
 
 
 def _step_error(steps: StepLog, log_file: Path) -> KubesightError:
