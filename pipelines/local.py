@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from kfp import local
-from kfp.local import subprocess_task_handler as handler
 from kfp.dsl.base_component import BaseComponent
+from kfp.local import subprocess_task_handler as handler
 
 from kubesight import errors
 from kubesight.errors import KubesightError
