@@ -19,6 +19,8 @@ from kubesight.split.table import FREE, PARTS, TEST, TRAIN, VALIDATION, Ints, Ro
 
 log = logging.getLogger("kubesight")
 
+_LOGGED = 10
+
 
 def split(
     dataset: Path | str, output: Path | str, *, split_ratio: float = 0.2, test_ratio: float = 0.0, seed: int = 0
@@ -86,7 +88,6 @@ def _parts_of_rows(
         _warn(report, whole, "unreadable_image", message, len(unreadable))
     unit_of_row = units_of_rows(table, pictures)
     units = make_units(unit_of_row, table.offsets, table.labels)
-    num_classes = len(whole.classes) + 1
     split_ratio = 0.0 if (table.parts == VALIDATION).any() else split_ratio
     test_ratio = 0.0 if (table.parts == TEST).any() else test_ratio
     marks, torn = _unit_marks(table, unit_of_row, len(units.sizes))
@@ -96,8 +97,8 @@ def _parts_of_rows(
         message = f"{torn.sum()} sets of identical pictures or groups are in several parts, because their rows say so"
         _warn(report, whole, "parts_share_pictures", message, int(torn.sum()))
     if split_ratio or test_ratio:
-        _warn_lone_classes(whole, units, marks, report)
-    parts = assign(units, marks, num_classes, split_ratio, test_ratio, seed)[unit_of_row]
+        _warn_lone_classes(whole, units, marks, table.num_labels, report)
+    parts = assign(units, marks, table.num_labels, split_ratio, test_ratio, seed)[unit_of_row]
     # Rows of a torn unit keep what they say; in the others this changes nothing but training rows drawn from.
     own = (table.parts == VALIDATION) | (table.parts == TEST)
     parts[own] = table.parts[own]
@@ -113,12 +114,10 @@ def _unit_marks(table: RowTable, unit_of_row: Ints, num_units: int) -> tuple[Int
     return marks, np.bincount(pairs[:, 0], minlength=num_units) > 1
 
 
-def _warn_lone_classes(whole: Dataset, units: Units, marks: Ints, report: Report) -> None:
+def _warn_lone_classes(whole: Dataset, units: Units, marks: Ints, num_labels: int, report: Report) -> None:
     """Say which classes cannot be on both sides."""
-    present = units.totals(marks == FREE, len(whole.classes) + 1)
-    for number in lone_classes(units, marks, len(whole.classes) + 1):
-        if number == len(whole.classes):
-            continue
+    present = units.totals(marks == FREE, num_labels)
+    for number in (number for number in lone_classes(units, marks, num_labels) if number < len(whole.classes)):
         name, count = whole.classes[number], int(present[number])
         if count == 1:
             message = f"class {name!r} has one picture, which goes to training: nothing will measure this class"
@@ -141,8 +140,8 @@ def _check_parts(
                 hint="Add pictures, change --split-ratio or --test-ratio, or make fewer pictures stay together.",
             )
     owners = np.repeat(parts, np.diff(table.offsets))
-    trained = np.bincount(table.labels[owners == TRAIN], minlength=len(whole.classes) + 1)
-    held_out = np.bincount(table.labels[owners != TRAIN], minlength=len(whole.classes) + 1)
+    trained = np.bincount(table.labels[owners == TRAIN], minlength=table.num_labels)
+    held_out = np.bincount(table.labels[owners != TRAIN], minlength=table.num_labels)
     for number, name in enumerate(whole.classes):
         if held_out[number] and not trained[number]:
             message = f"class {name!r} has no picture in training, because its rows name another part"
@@ -150,8 +149,12 @@ def _check_parts(
 
 
 def _warn(report: Report, whole: Dataset, reason: str, message: str, count: int) -> None:
-    log.warning("%s: %s", whole.path, message)
+    """Keep a finding for `report.json`, and log the first few."""
     report.add(Finding("warning", reason, message, str(whole.path), subject="image", count=count))
+    if len(report.findings) <= _LOGGED:
+        log.warning("%s: %s", whole.path, message)
+    elif len(report.findings) == _LOGGED + 1:
+        log.warning("%s: more warnings are in the parts' report.json", whole.path)
 
 
 def _write(whole: Dataset, output: Path, parts: Ints, details: dict[str, object], report: Report) -> None:

@@ -84,11 +84,11 @@ def draw(
     waiting = free.copy()
     chosen = np.zeros(len(free), bool)
     by_class = _units_by_class(units, free, len(targets), rng)
-    left = [len(members) for members in by_class]
+    left = np.array([len(members) for members in by_class])
     offsets, classes, counts = units.offsets.tolist(), units.classes.tolist(), units.counts.tolist()
     sizes, coins = units.sizes.tolist(), rng.random(len(free)).tolist()
-    while pending := [number for number, amount in enumerate(left) if amount]:
-        rarest = min(pending, key=left.__getitem__)
+    while left.any():
+        rarest = int(np.where(left, left, len(free) + 1).argmin())
         for unit in by_class[rarest]:
             if not waiting[unit]:
                 continue
