@@ -14,7 +14,7 @@ from kubesight.convert.layout import annotation_files, choose_files, picture_fol
 from kubesight.convert.objects import make_box, make_masked, make_outlined, make_row
 from kubesight.convert.outlines import rings_cross
 from kubesight.convert.pictures import Pictures
-from kubesight.convert.reading import Problem, Reading, unknown_label
+from kubesight.convert.reading import NOT_JSON, Problem, Reading, unknown_label
 from kubesight.convert.registry import Reader, register
 from kubesight.dataset.rle import rle_box
 from kubesight.dataset.rows import Box, Instance, Part, Rle, Row, Task
@@ -115,7 +115,7 @@ class _FileRows:
     def _object(self, entry: Raw, frame: Frame) -> Box | Instance | str | None:
         try:
             annotation = _decode(entry)
-        except msgspec.DecodeError as error:
+        except NOT_JSON as error:
             self._file.note("dropped", "malformed_annotation", f"{describe(entry)} is unusable: {error}")
             return None
         label = self._file.names.get(id_key(annotation.category_id))
@@ -170,10 +170,10 @@ def _instance(label: str, annotation: CocoAnnotation, frame: Frame) -> tuple[Ins
             message = "its rings overlap in part; rings combine by XOR, so the overlap is not part of the object"
             problems.append(Problem("warning", "overlapping_rings", message))
         return instance, problems
-    except msgspec.DecodeError as error:
+    except NOT_JSON as error:
         try:
             ring = _decode_ring(raw)
-        except msgspec.DecodeError:
+        except NOT_JSON:
             return None, [Problem("dropped", "malformed_outline", f"its segmentation is unusable: {error}")]
     instance, problems = make_outlined(label, [ring], frame, **flags)
     return instance, [Problem("repaired", "flat_polygon", "its polygon is one bare list of numbers"), *problems]

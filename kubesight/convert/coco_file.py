@@ -4,6 +4,7 @@
 more memory than its bytes, and decoding is typed and fast.
 """
 
+import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,8 @@ import msgspec
 import numpy as np
 from msgspec import Raw
 
-from kubesight.convert.reading import Problem, Reading
+from kubesight.convert.geometry import pixel_size
+from kubesight.convert.reading import NOT_JSON, Problem, Reading
 from kubesight.errors import DatasetError
 
 Id = int | float | str
@@ -30,8 +32,7 @@ class CocoImage(msgspec.Struct):
     @property
     def size(self) -> tuple[int, int] | None:
         """The declared width and height in pixels, when both are there and positive."""
-        width, height = int(self.width or 0), int(self.height or 0)
-        return (width, height) if width >= 1 and height >= 1 else None
+        return pixel_size(self.width, self.height)
 
 
 class CocoAnnotation(msgspec.Struct, gc=False):
@@ -65,6 +66,7 @@ _READ_FIELDS = frozenset({"id", "image_id", "category_id", "bbox", "area", "iscr
 # JSON has no NaN, but Python's json writes it.
 _NOT_JSON = re.compile(rb"(?<=[\[,:\s])(?:NaN|-?Infinity)(?=[\],}\s])")
 
+_decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_key = msgspec.json.Decoder(_Key).decode
 _decode_image = msgspec.json.Decoder(CocoImage, strict=False).decode
 
@@ -137,7 +139,7 @@ class CocoFile:
         for entry in entries:
             try:
                 image = _decode_image(entry)
-            except msgspec.DecodeError as error:
+            except NOT_JSON as error:
                 self.note("dropped", "malformed_image", f"an entry of images is unusable: {error}", image=True)
                 continue
             key = id_key(image.id)
@@ -163,7 +165,7 @@ class CocoFile:
         for number, entry in enumerate(self._annotations):
             try:
                 key = _decode_key(entry)
-            except msgspec.DecodeError as error:
+            except NOT_JSON as error:
                 self.note("dropped", "malformed_annotation", f"{describe(entry)} is unusable: {error}")
                 continue
             self.outlined += has_outline(key.segmentation)
@@ -177,9 +179,9 @@ class CocoFile:
         return order, np.searchsorted(owner[order], np.arange(len(self.images) + 1))
 
     def _warn_unread_fields(self) -> None:
-        if self._annotations:
-            first = msgspec.json.decode(self._annotations[0])
-            unread = sorted(set(first) - _READ_FIELDS) if isinstance(first, dict) else []
+        """Mention what the first annotation has beyond the known fields; one that cannot be decoded is noted anyway."""
+        with contextlib.suppress(IndexError, *NOT_JSON):
+            unread = sorted(set(_decode_fields(self._annotations[0])) - _READ_FIELDS)
             if unread:
                 message = f"annotations have fields that no task here uses: {', '.join(unread)}"
                 self.note("warning", "unused_fields", message, count=len(self._annotations))
@@ -200,7 +202,7 @@ def describe(entry: Raw) -> str:
     """`annotation ID`, as far as an entry of `annotations` tells it."""
     try:
         return f"annotation {msgspec.json.decode(entry)['id']}"
-    except (msgspec.DecodeError, KeyError, TypeError):
+    except (*NOT_JSON, KeyError, TypeError):
         return "an annotation without id"
 
 
@@ -216,9 +218,9 @@ def _parse(path: Path) -> _File:
             return decode(data)
         except msgspec.ValidationError:
             raise
-        except msgspec.DecodeError:
+        except NOT_JSON:
             return decode(_NOT_JSON.sub(b"null", data))
     except msgspec.ValidationError as error:
         raise DatasetError(f"not a COCO file: {error}", where=str(path)) from error
-    except msgspec.DecodeError as error:
+    except NOT_JSON as error:
         raise DatasetError(f"not JSON: {error}", where=str(path)) from error

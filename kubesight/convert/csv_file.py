@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kubesight.convert.csv_layout import OPTIONS, Layout, read_layout, truth
-from kubesight.convert.geometry import Frame
+from kubesight.convert.geometry import Frame, pixel_size
 from kubesight.convert.layout import PART_NAMES, annotation_files, choose_files, picture_folders
 from kubesight.convert.objects import make_box, make_row
 from kubesight.convert.pictures import Picture, Pictures
@@ -20,6 +20,8 @@ from kubesight.convert.registry import Reader, register
 from kubesight.dataset.rows import Box, Part, Row, Task
 from kubesight.errors import DatasetError
 
+# Fractions may reach a little over the edge; pixels that never get this far would be boxes in a corner.
+_LARGEST_FRACTION = 2
 _ENDINGS = (".csv", ".tsv")
 
 
@@ -47,7 +49,7 @@ class CsvReader(Reader):
     """Reads a `.csv` or `.tsv` file, or a folder that holds one, one a part, or one in each part's folder.
 
     Columns are known by their usual names, by their contents, or by the options. Several labels of one picture may
-    share a cell or take a line each. Boxes are pixels, or fractions when none exceeds 1 (the report says which). A line
+    share a cell or take a line each. Boxes are pixels, or fractions when none exceeds 2, which is reported. A line
     with an empty box or an empty list of labels is a picture without any. Lines are streamed when those of one picture
     follow one another, otherwise held.
     """
@@ -137,7 +139,7 @@ class CsvReader(Reader):
             several_labels=several or delimiter is not None,
             doubtful=(empty + differ) / max(pictures, 1),
             label_delimiter=delimiter or ("," if "," in found else None),
-            relative=self.reading.flag("relative", layout.kind == "boxes" and largest <= 1),
+            relative=self.reading.flag("relative", layout.kind == "boxes" and largest <= _LARGEST_FRACTION),
         )
 
 
@@ -152,13 +154,17 @@ class _FileRows:
         if self._layout.unread:
             self._note("warning", "unused_columns", f"columns not read: {', '.join(self._layout.unread)}", 1)
         if self._layout.kind == "boxes" and profile.relative and "relative" not in reading.options:
-            self._note("warning", "relative_boxes", "no coordinate exceeds 1: boxes are taken as fractions", 1)
+            self._note(
+                "warning",
+                "relative_boxes",
+                f"no coordinate exceeds {_LARGEST_FRACTION}: boxes are taken as fractions",
+                1,
+            )
 
     def row(self, lines: list[_Line]) -> Row | None:
         """The row of one picture's lines, or None after findings."""
         layout, (number, first) = self._layout, lines[0]
-        declared = [_number(first[k]) for k in layout.size]
-        size = (int(declared[0]), int(declared[1])) if declared and min(declared) >= 1 else None
+        size = pixel_size(*(_number(first[k]) for k in layout.size)) if layout.size else None
         self._reading.report.annotations_read += self._count(lines)
         picture = self._pictures.open(first[layout.image], self._path, number, declared=size)
         if picture is None:

@@ -51,7 +51,7 @@ OPTIONS: Mapping[str, str] = {
     "label_column": "the column with the label or labels",
     "label_delimiter": "the character between the labels of one picture (default: ; or | where they occur)",
     "box_columns": "the four columns of a box, comma-separated: left, top, right, bottom",
-    "relative": "true or false: whether boxes are fractions (default: whether none exceeds 1)",
+    "relative": "true or false: whether boxes are fractions (default: whether none exceeds 2)",
 }
 
 

@@ -39,6 +39,12 @@ class Frame(NamedTuple):
         return cls(1.0, 1.0, tolerance=1 / min(width, height), least_area=0.99 / (width * height))
 
 
+def pixel_size(width: float | None, height: float | None) -> tuple[int, int] | None:
+    """A declared size as whole pixels; None when either is missing, below 1 or not finite."""
+    sides = [int(side) for side in (width, height) if side is not None and math.isfinite(side) and side >= 1]
+    return (sides[0], sides[1]) if len(sides) == 2 else None
+
+
 def fit_box(x0: float, y0: float, x1: float, y1: float, frame: Frame) -> tuple[Corners | None, Problem | None]:
     """Corners as fractions of the shown picture, and what was wrong with them.
 

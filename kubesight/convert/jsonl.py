@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 import msgspec
 import numpy as np
 
-from kubesight.convert.geometry import Frame, ring_bounds
+from kubesight.convert.geometry import Frame, pixel_size, ring_bounds
 from kubesight.convert.layout import PART_NAMES, annotation_files, choose_files, picture_folders
 from kubesight.convert.objects import make_box, make_masked, make_outlined, make_row
 from kubesight.convert.pictures import Picture, Pictures
-from kubesight.convert.reading import Problem, Reading, unknown_label
+from kubesight.convert.reading import NOT_JSON, Problem, Reading, unknown_label
 from kubesight.convert.registry import Reader, register
 from kubesight.dataset.dataset import Dataset
 from kubesight.dataset.rle import rle_box
@@ -78,7 +78,7 @@ class JsonlReader(Reader):
                 for line in stream:
                     try:
                         label = _decode(line.removeprefix(b"\xef\xbb\xbf")).get(self._column)
-                    except msgspec.DecodeError:
+                    except NOT_JSON:
                         continue
                     kind = _kind(label)
                     if kind is not None:
@@ -129,7 +129,7 @@ class JsonlReader(Reader):
             return None
         try:
             url = _image_url(_decode(line.removeprefix(b"\xef\xbb\xbf")))
-        except msgspec.DecodeError as error:
+        except NOT_JSON as error:
             self.reading.report.images_read += 1
             self._note("dropped", "malformed_line", f"not a JSON object: {error}", path, number)
             return None
@@ -145,8 +145,9 @@ class JsonlReader(Reader):
         self._unread.update(key for key in first if key not in _KNOWN_FIELDS and key != self._column)
         labels = [(line, item) for line, value in lines for item in _items(value.get(self._column))]
         self.reading.report.annotations_read += len(labels)
-        details = first.get("image_details") or first.get("imageDetails") or {}
-        picture = pictures.open(_image_url(first) or "", path, number, declared=_declared(details))
+        details = first.get("image_details") or first.get("imageDetails")
+        declared = _declared(details) if isinstance(details, dict) else None
+        picture = pictures.open(_image_url(first) or "", path, number, declared=declared)
         if picture is None:
             return None
         label: Any
@@ -162,7 +163,10 @@ class JsonlReader(Reader):
             self._note("warning", "unknown_part", f"the part {split!r} is not known, and is not kept", path, number)
             split = None
         part = PART_NAMES[str(split).lower()] if split is not None else part
-        return make_row(task, picture.url, picture.details, label, split=part, group=first.get("group"))
+        group = first.get("group")
+        return make_row(
+            task, picture.url, picture.details, label, split=part, group=None if group is None else str(group)
+        )
 
     def _one_label(self, labels: list[tuple[int, Any]], path: Path) -> str | None:
         """The one class of a picture; more lines of the same are noted, others refuse the picture."""
@@ -224,7 +228,7 @@ def _looks_like_jsonl(path: Path) -> bool:
         with open(path, "rb") as stream:
             line = next((line for line in iter(lambda: stream.readline(_LONGEST_LINE), b"") if line.strip()), b"")
         return _image_url(_decode(line.removeprefix(b"\xef\xbb\xbf"))) is not None
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *NOT_JSON):
         return False
 
 
@@ -235,9 +239,7 @@ def _image_url(value: dict[str, Any]) -> str | None:
 
 def _declared(details: dict[str, Any]) -> tuple[int, int] | None:
     """Width and height in pixels: 400, "400" or "400px"."""
-    sizes = [_float(str(details.get(name)).strip().removesuffix("px")) for name in ("width", "height")]
-    whole = [int(size) for size in sizes if math.isfinite(size) and size >= 1]
-    return (whole[0], whole[1]) if len(whole) == 2 else None
+    return pixel_size(*(_float(str(details.get(name)).strip().removesuffix("px")) for name in ("width", "height")))
 
 
 def _frame(picture: Picture) -> Frame:

@@ -84,7 +84,7 @@ class Pictures:
         try:
             details = read_details(path)
             if self._reading.check_images:
-                read_image(url)
+                read_image(url, min_size=64)  # reads every byte, at the least scale that the codec has
         except DatasetError as error:
             self._drop("unreadable_picture", f"the picture {url} cannot be read: {error.message}", file, line)
             return None

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
+import msgspec
+
 from kubesight.dataset.report import Finding, Report, Severity
 from kubesight.errors import DatasetError
 
@@ -15,6 +17,9 @@ COMMON_OPTIONS: Mapping[str, str] = {
     "trust_sizes": "true: take picture sizes from the annotations and open no picture, nor check that it exists",
     "classes": "comma-separated names of the only classes to accept; other labels are dropped and reported",
 }
+
+# All that msgspec raises for bytes that are not JSON: also for bytes that are not UTF-8, and for a million brackets.
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 

@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from kubesight.convert.geometry import Frame
+from kubesight.convert.geometry import Frame, pixel_size
 from kubesight.convert.layout import files_in, is_picture_name, part_folders, part_of
 from kubesight.convert.objects import make_box, make_row
 from kubesight.convert.pictures import Picture, Pictures
@@ -143,8 +143,7 @@ class VocReader(Reader):
 
     def _picture(self, path: Path, root: Element, folder: _Folder) -> Picture | None:
         """The picture of an XML file, its size known."""
-        width, height = _number(root.findtext("size/width")), _number(root.findtext("size/height"))
-        declared = (int(width), int(height)) if width and height and min(width, height) >= 1 else None
+        declared = pixel_size(_number(root.findtext("size/width")), _number(root.findtext("size/height")))
         written = PureWindowsPath((root.findtext("filename") or "").strip()).name
         name = folder.picture_name(written, path.stem)
         if name != written and name in folder.places:
