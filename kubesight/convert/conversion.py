@@ -3,13 +3,13 @@
 import os
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from kubesight.convert.layout import part_folders
 from kubesight.convert.pictures import images_base
 from kubesight.convert.reading import Problem, Reading
-from kubesight.convert.registry import FORMATS, Reader, check_options, find_format
+from kubesight.convert.registry import FORMATS, Reader, check_options, find_format, format_of
 from kubesight.dataset.dataset import Dataset, DatasetWriter
 from kubesight.dataset.report import Report
 from kubesight.dataset.rows import Part, Task
@@ -65,21 +65,24 @@ def convert(
     if not 0 <= max_dropped <= 1:
         raise DatasetError(f"max_dropped is {max_dropped}", hint="It is a share, from 0 to 1.")
     options = {name: str(value) for name, value in (options or {}).items()}
-    report = Report(max_dropped=max_dropped, strict=strict)
-    readers: list[tuple[Reader, Part | None]] = []
-    separate: list[tuple[str | None, Part]] = [(validation_source, "validation"), (test_source, "test")]
-    chosen: dict[str, None] = {}
-    sources: list[tuple[str, Part | None]] = [(source, "train" if any(url for url, _ in separate) else None)]
-    sources += [(url, part) for url, part in separate if url is not None]
-    for url, part in sources:
-        path = _existing(url)
-        name = find_format(path, format, options)
-        check_options(name, options)
-        reading = Reading(path, report, options, url_prefixes or {}, check_images, progress)
-        readers.append((FORMATS[name](reading), part))
-        chosen[name] = None
-    task = Task(task) if task is not None else readers[0][0].tasks()[0]
-    return _write(Path(output), task, readers, report, {"format": ", ".join(chosen)})
+    reading = Reading(
+        Path(), Report(max_dropped=max_dropped, strict=strict), options, url_prefixes or {}, check_images, progress
+    )
+    sources: list[tuple[str, Part | None]] = [(source, "train" if validation_source or test_source else None)]
+    sources += [(validation_source, "validation")] if validation_source else []
+    sources += [(test_source, "test")] if test_source else []
+    readers = [(_reader(url, format, reading), part) for url, part in sources]
+    if task is not None and task not in list(Task):
+        raise DatasetError(f"unknown task {task!r}", hint=f"Known: {', '.join(Task)}.")
+    return _write(Path(output), Task(task) if task is not None else readers[0][0].tasks()[0], readers)
+
+
+def _reader(source: str, format: str, reading: Reading) -> Reader:
+    """The reader of one source."""
+    path = _existing(source)
+    name = find_format(path, format, reading.options)
+    check_options(name, reading.options)
+    return FORMATS[name](replace(reading, source=path))
 
 
 def _existing(source: str) -> Path:
@@ -104,21 +107,20 @@ def _existing(source: str) -> Path:
 def _check_task(reader: Reader, task: Task) -> None:
     possible = reader.tasks()
     if task not in possible:
-        name = next(name for name, known in FORMATS.items() if known is type(reader))
         raise DatasetError(
-            f"the labels of this {name} source do not fit the task {task}",
+            f"the labels of this {format_of(reader)} source do not fit the task {task}",
             where=str(reader.reading.source),
             hint=f"They serve {', '.join(possible)}.",
         )
 
 
-def _write(
-    output: Path, task: Task, readers: list[tuple[Reader, Part | None]], report: Report, source: dict[str, Any]
-) -> Dataset:
-    source |= {
-        "path": str(readers[0][0].reading.source),
-        "root": images_base(readers[0][0].reading) or os.path.commonpath([reader.root for reader, _ in readers]),
-        "options": dict(readers[0][0].reading.options),
+def _write(output: Path, task: Task, readers: list[tuple[Reader, Part | None]]) -> Dataset:
+    first = readers[0][0].reading
+    source = {
+        "format": ", ".join(dict.fromkeys(format_of(reader) for reader, _ in readers)),
+        "path": str(first.source),
+        "root": images_base(first) or os.path.commonpath([reader.root for reader, _ in readers]),
+        "options": dict(first.options),
     }
     per_part: dict[str, Counter[str]] = {}
     with DatasetWriter(output, task, source=source) as writer:
@@ -138,10 +140,10 @@ def _write(
                 per_part.setdefault(row.split or "", Counter()).update(row.class_names())
                 writer.write(row)
             _warn_unread_parts(reader, seen)
-        _warn_foreign_classes(per_part, readers[0][0].reading)
-        report.check()
-        _check_classes(writer, task, str(readers[0][0].reading.source))
-        report.save(writer.folder)
+        _warn_foreign_classes(per_part, first)
+        first.report.check()
+        _check_classes(writer, task, str(first.source))
+        first.report.save(writer.folder)
     return Dataset(output)
 
 

@@ -83,11 +83,7 @@ def find_format(source: Path, name: str, options: Mapping[str, str]) -> str:
     """
     if name != "auto":
         if name not in FORMATS:
-            near = difflib.get_close_matches(name, FORMATS, n=1)
-            raise DatasetError(
-                f"unknown format {name!r}",
-                hint=f"Did you mean {near[0]!r}?" if near else f"Known: auto, {', '.join(sorted(FORMATS))}.",
-            )
+            raise DatasetError(f"unknown format {name!r}", hint=_nearest(name, ["auto", *FORMATS]))
         return name
     reasons: dict[str, str] = {}
     for last_resort in (False, True):
@@ -122,8 +118,14 @@ def check_options(name: str, options: Mapping[str, str]) -> None:
     known = {**COMMON_OPTIONS, **FORMATS[name].options}
     for option in options:
         if option not in known:
-            near = difflib.get_close_matches(option, known, n=1)
-            raise DatasetError(
-                f"the format {name!r} has no option {option!r}",
-                hint=f"Did you mean {near[0]!r}?" if near else f"It has: {', '.join(sorted(known))}.",
-            )
+            raise DatasetError(f"the format {name!r} has no option {option!r}", hint=_nearest(option, list(known)))
+
+
+def format_of(reader: Reader) -> str:
+    """The name that a reader's class is registered under."""
+    return next(name for name, known in FORMATS.items() if known is type(reader))
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(sorted(known))}."

@@ -173,6 +173,11 @@ def test_the_option_images_names_a_folder_or_a_prefix(source: Path, tmp_path: Pa
     assert [row.image_url for row in listed.rows] == ["s3://bucket/p/cat/1.png", "s3://bucket/p/dog/1.png"]
 
 
+def test_a_task_that_does_not_exist_is_refused(source: Path) -> None:
+    with pytest.raises(DatasetError, match=r"unknown task 'detection'.*image_object_detection"):
+        convert(str(source), source.parent / "out", task="detection")
+
+
 def test_a_share_out_of_range_is_refused(source: Path) -> None:
     with pytest.raises(DatasetError, match=r"max_dropped is 5"):
         convert(str(source), source.parent / "out", max_dropped=5)
