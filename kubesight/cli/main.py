@@ -11,6 +11,11 @@ from kubesight import __version__
 from kubesight.cli import data, models, pipeline
 from kubesight.errors import KubesightError
 
+_EXTRAS = {
+    **dict.fromkeys(("torch", "torchvision", "timm", "safetensors", "onnx", "onnxruntime", "onnxscript"), "torch"),
+    **dict.fromkeys(("kfp", "kfp_kubernetes", "kfp_server_api"), "pipelines"),
+}
+
 app = typer.Typer(
     name="kubesight",
     help="AutoML for computer vision on Kubeflow: from labelled pictures to an evaluated, exported model.",
@@ -52,6 +57,12 @@ def main() -> None:
         # The reader of our output has gone (`| head`): there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        hint = f"Install it with `pip install 'kubesight[{extra}]'`."
+        _fail(error, f"this command needs {error.name}, which is not installed. {hint}", debug)
     except OSError as error:
         if error.filename is None and error.strerror is None:
             raise

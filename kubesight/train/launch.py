@@ -52,17 +52,10 @@ def launch(processes: int, arguments: dict[str, Any]) -> bool:
     return not stopped
 
 
-def run_process(arguments: dict[str, Any], error_file: Path) -> int:
-    """One of the processes: train, and leave an error where the launcher looks for it."""
-    from kubesight.train.trainer import train
-
-    try:
-        train(**arguments)
-    except KubesightError as error:
-        said = {"type": type(error).__name__, "message": error.message, "where": error.where, "hint": error.hint}
-        error_file.write_text(json.dumps(said))
-        return 2
-    return 0
+def leave_error(error: KubesightError, error_file: Path) -> None:
+    """In one of the processes: put an error where the launcher looks for it."""
+    said = {"type": type(error).__name__, "message": error.message, "where": error.where, "hint": error.hint}
+    error_file.write_text(json.dumps(said))
 
 
 def _error(said: dict[str, Any]) -> KubesightError:

@@ -162,6 +162,18 @@ def test_a_full_disk_is_a_message_and_a_bug_is_not(
         kubesight("validate", digits)
 
 
+def test_a_missing_library_names_the_extra(
+    kubesight: Callable[..., int], digits: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    # None in sys.modules makes an import fail as a missing package does.
+    monkeypatch.setitem(sys.modules, "kfp", None)
+    for name in [name for name in sys.modules if name.startswith("kubesight.pipelines")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert kubesight("compile", "train", "-o", digits / "train.yaml") == 2
+    assert "this command needs kfp" in (error := capsys.readouterr().err)
+    assert "pip install 'kubesight[pipelines]'" in error
+
+
 def test_convert_and_split_say_what_they_wrote(
     kubesight: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

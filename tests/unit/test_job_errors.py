@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kubesight.dataset import Task
 from kubesight.errors import HyperparameterError, JobError, KubesightError, ModelError
 from kubesight.job import load_job
-from kubesight.yaml_lines import YamlFile
+from kubesight.job.yaml_lines import YamlFile
 
 BASE = "task: image_classification\ntraining_data:\n  path: data\n"  # what follows starts in line 4
 

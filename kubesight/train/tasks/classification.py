@@ -18,7 +18,6 @@ from kubesight.models.inputs import normalise
 from kubesight.train.data import PictureBatch, PictureLoader, PictureTable
 from kubesight.train.tasks.base import Outputs, TrainingTask
 
-
 _RANKED_EVERY_EPOCH = 5_000_000
 
 

@@ -19,8 +19,8 @@ from kubesight.errors import HyperparameterError, JobError
 from kubesight.hyperparameters.coerce import coerce
 from kubesight.hyperparameters.spec import Hyperparameter
 from kubesight.hyperparameters.table import find, is_known
+from kubesight.job.yaml_lines import Keys
 from kubesight.models.names import MODELS
-from kubesight.yaml_lines import Keys
 
 Place = Callable[[Keys], str | None]
 

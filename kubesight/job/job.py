@@ -11,12 +11,12 @@ from kubesight.errors import HyperparameterError, JobError
 from kubesight.hyperparameters import TABLE, resolve
 from kubesight.hyperparameters.coerce import coerce
 from kubesight.hyperparameters.table import find, is_known
-from kubesight.job_checks import checked_metric, located, notices_of, problem
-from kubesight.job_sagemaker import from_sagemaker, is_sagemaker
-from kubesight.job_sections import Additions, Data, Limits, Section, Start, Sweep
-from kubesight.job_space import SearchGroup, check_sampling, read_hyperparameters
+from kubesight.job.checks import checked_metric, located, notices_of, problem
+from kubesight.job.sagemaker import from_sagemaker, is_sagemaker
+from kubesight.job.sections import Additions, Data, Limits, Section, Start, Sweep
+from kubesight.job.space import SearchGroup, check_sampling, read_hyperparameters
+from kubesight.job.yaml_lines import Keys, YamlFile
 from kubesight.models.names import DEFAULT_MODEL
-from kubesight.yaml_lines import Keys, YamlFile
 
 Place = Callable[[Keys], str | None]
 _TaskName = Annotated[Task, Field(strict=False)]

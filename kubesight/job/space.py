@@ -9,8 +9,8 @@ from kubesight.errors import HyperparameterError, JobError, KubesightError
 from kubesight.hyperparameters.resolve import settle
 from kubesight.hyperparameters.search_space import Choice, Distribution, parse
 from kubesight.hyperparameters.table import INJECTED, find
+from kubesight.job.yaml_lines import Keys
 from kubesight.models.names import DEFAULT_MODEL
-from kubesight.yaml_lines import Keys
 
 Place = Callable[[Keys], str | None]
 

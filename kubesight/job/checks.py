@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from kubesight.dataset.rows import Task
 from kubesight.errors import JobError
+from kubesight.job.yaml_lines import Keys
 from kubesight.metrics.names import PRIMARY_METRICS
-from kubesight.yaml_lines import Keys
 
 Place = Callable[[Keys], str | None]
 
