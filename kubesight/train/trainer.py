@@ -27,6 +27,7 @@ from kubesight.train.checkpoint import BEST_FILE, Progress, difference
 from kubesight.train.distributed import World, join_world, leave_world
 from kubesight.train.engine import Engine
 from kubesight.train.launch import launch
+from kubesight.train.memory import keep_freed_memory
 from kubesight.train.stop import Interrupted
 from kubesight.train.tasks.build import build_task
 
@@ -112,6 +113,8 @@ def _train(
     metrics_file: Path | str | None,
 ) -> ModelCard | None:
     classes = _classes(task, *sets)
+    if world.device.type == "cpu":
+        keep_freed_memory()
     torch.manual_seed(settings["random_seed"])
     built = build_model(spec, len(classes), weights=weights, image_size=settings["training_crop_size"], classes=classes)
     card = ModelCard(

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 import sys
 import tempfile
@@ -60,46 +61,22 @@ def quietly(**arguments: Any) -> None:
 
 
 def our_loop(parts: dict[str, Dataset], folder: Path) -> float:
-    """Images per second of the engine, the loader and the evaluation's start-up left out."""
-    from kubesight.dataset.rows import Task
-    from kubesight.hyperparameters import resolve
-    from kubesight.modelcard import ModelCard, Preprocessing
-    from kubesight.models.build import build_model
-    from kubesight.models.names import find_model
-    from kubesight.train.distributed import join_world
-    from kubesight.train.engine import Engine
-    from kubesight.train.tasks.build import build_task
-
-    settings = resolve("resnet18", Task.CLASSIFICATION, {"training_batch_size": BATCH})
-    built = build_model(find_model("resnet18"), len(parts["train"].classes))
-    built.module.to(memory_format=torch.channels_last)
-    card = ModelCard(
-        task=Task.CLASSIFICATION, model_name="resnet18", classes=parts["train"].classes,
-        preprocessing=Preprocessing(mean=built.mean, std=built.std), hyperparameters=settings,
+    """Images per second of the engine's second epoch, when its loaders are warm."""
+    quietly(
+        training_data=parts["train"].path, validation_data=parts["validation"].path, output=folder,
+        model_name="resnet18", weights="none",
+        hyperparameters={"training_batch_size": BATCH, "number_of_epochs": 2, "number_of_workers": 2},
     )  # fmt: skip
-    world = join_world("cpu")
-    task = build_task(built.module, card, (parts["train"], parts["validation"]), world=world, workers=2)
-    engine = Engine(task, settings, world, output=folder, fingerprint={})
-    engine.steps_per_epoch = 1000
-    task.train_mode()
-    done, started = 0, 0.0
-    order = torch.randperm(task.train_size).tolist()
-    batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)][: STEPS + 1]
-    for step, batch in enumerate(task.train_batches(0, batches)):
-        engine._update([batch])
-        if step == 0:
-            started = time.perf_counter()
-        else:
-            done += task.size(batch)
-    return done / (time.perf_counter() - started)
+    return json.loads((folder / "metrics.jsonl").read_text().splitlines()[1])["images_per_second"]
 
 
-def frozen(parts: dict[str, Dataset], folder: Path, name: str) -> float:
+def frozen(parts: dict[str, Dataset], folder: Path, name: str, views: int = 1) -> float:
     """Seconds of 15 epochs with the backbone frozen."""
+    settings = {"train_only_top_layer": True, "number_of_epochs": 15, "early_stopping": False, "feature_views": views}
     started = time.perf_counter()
     quietly(
         training_data=parts["train"].path, validation_data=parts["validation"].path, output=folder / name,
-        model_name="resnet18", weights="none", hyperparameters={"train_only_top_layer": True, "number_of_epochs": 15},
+        model_name="resnet18", weights="none", hyperparameters=settings,
     )  # fmt: skip
     return time.perf_counter() - started
 
@@ -122,6 +99,9 @@ def main() -> None:
         print(f"resnet18 at 224, batch {BATCH}: plain loop {told}; ours {ours:.1f} images/s: {ours / best:.2f} times")
         first, second = frozen(parts, folder, "first"), frozen(parts, folder, "second")
         print(f"frozen resnet18, 15 epochs: {first:.1f} s, again {second:.1f} s: {first / second:.1f} times")
+        # As many views as epochs: the backbone then runs as often as it would without a cache.
+        first, second = frozen(parts, folder, "every", 15), frozen(parts, folder, "kept", 15)
+        print(f"with the backbone run each epoch: {first:.1f} s, cached {second:.1f} s: {first / second:.0f} times")
 
 
 if __name__ == "__main__":
