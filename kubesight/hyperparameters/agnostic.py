@@ -185,8 +185,9 @@ _START = (
         "distributed", "bool", "Train on all processes that the launcher started.", True, applies=TORCH,
     ),
     Hyperparameter(
-        "enable_onnx_normalization", "bool", "Put the normalisation of pictures into the ONNX model.", False,
+        "enable_onnx_normalization", "bool", "Put the normalisation of pictures into the ONNX model.", True,
         applies=TORCH,
+        note="Documented: false, which is what made exported models of the service answer nonsense. Always true here.",
     ),
     Hyperparameter(
         "advanced_settings", "json", "Azure's switches: streaming, and training augmentations of detection on or off.",

@@ -123,7 +123,9 @@ def _check_frozen(possible: Possible, written: Collection[str], places: Places) 
 
 
 def _check_switches(rows: Rows, possible: Possible, written: Collection[str], places: Places) -> None:
-    """Azure's `advanced_settings` hold switches of single families."""
+    """Azure's `advanced_settings` hold switches of single families; some switches change nothing here."""
+    if "enable_onnx_normalization" in written and False in possible.get("enable_onnx_normalization", ()):
+        log.warning("enable_onnx_normalization: false has no effect: the exported model always normalises by itself")
     if "advanced_settings" not in written:
         return
     place = places.get("advanced_settings")

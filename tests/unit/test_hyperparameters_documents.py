@@ -43,7 +43,7 @@ AGNOSTIC = [
     ("number_of_workers", "num_workers", None),
     ("random_seed", "seed", 0),
     ("distributed", "distributed", True),
-    ("enable_onnx_normalization", "enable_onnx_normalization", False),
+    ("enable_onnx_normalization", "enable_onnx_normalization", True),
     ("advanced_settings", "advanced_settings", None),
 ]
 CLASSIFICATION = [

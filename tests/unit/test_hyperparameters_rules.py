@@ -78,3 +78,14 @@ def test_vits_take_one_crop_size_alone(model: str) -> None:
     assert resolve(model, ML, {"validation_resize_size": 300})["validation_resize_size"] == 300
     with pytest.raises(HyperparameterError, match=f"{model} takes pictures of 224 by 224 pixels"):
         resolve(model, ML, {"validation_crop_size": 192})
+
+
+def test_switches_without_effect_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    resolve("resnet18", Task.CLASSIFICATION, {"enable_onnx_normalization": True})
+    assert not caplog.records
+    given = {"enable_onnx_normalization": "false", "advanced_settings": '{"stream_image_files": true}'}
+    resolve("resnet18", Task.CLASSIFICATION, given)
+    assert [record.message.split(" has no effect")[0] for record in caplog.records] == [
+        "enable_onnx_normalization: false",
+        "stream_image_files",
+    ]
