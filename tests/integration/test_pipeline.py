@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -46,7 +45,6 @@ class Ran:
     code: int
     out: str
     err: str
-    seconds: float
 
 
 def command(job: Path, output: Path) -> list[str]:
@@ -54,9 +52,8 @@ def command(job: Path, output: Path) -> list[str]:
 
 
 def run(job: Path, output: Path) -> Ran:
-    began = time.monotonic()
     done = subprocess.run(command(job, output), capture_output=True, text=True, check=False)
-    return Ran(done.returncode, done.stdout, done.stderr, time.monotonic() - began)
+    return Ran(done.returncode, done.stdout, done.stderr)
 
 
 def write_job(folder: Path, epochs: int) -> Path:
@@ -122,17 +119,6 @@ def test_the_terminal_shows_steps_and_epochs_and_the_file_everything(job: Path, 
     assert "executor" not in ran.err.lower()
     assert "Warning" not in ran.err
     assert "Got executor_input" in (job.parent / "out" / "run.log").read_text()
-
-
-def test_the_pipeline_itself_costs_less_than_20_seconds(job: Path, ran: Ran) -> None:
-    stamps = re.findall(
-        r"KFP Executor ([\d-]+ [\d:,]+) INFO]: (Got executor_input|Wrote executor output)",
-        (job.parent / "out" / "run.log").read_text(),
-    )
-    times = [datetime.strptime(stamp, "%Y-%m-%d %H:%M:%S,%f") for stamp, _ in stamps]
-    assert len(times) == 12
-    work = sum((end - start).total_seconds() for start, end in zip(times[::2], times[1::2], strict=True))
-    assert ran.seconds - work < 20
 
 
 def test_the_same_run_again_takes_the_training_that_is_there(job: Path, ran: Ran) -> None:
