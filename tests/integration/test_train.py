@@ -341,3 +341,33 @@ def test_the_primary_metric_chooses_the_epoch(digits: tuple[Dataset, Dataset], t
 def test_settings_of_the_split_are_refused(digits: tuple[Dataset, Dataset], tmp_path: Path) -> None:
     with pytest.raises(HyperparameterError, match="split_ratio has no effect on a training"):
         fit(digits, tmp_path, split_ratio=0.3)
+
+
+@pytest.mark.slow
+def test_sigterm_stops_several_processes_at_one_checkpoint_and_they_go_on(
+    digits: tuple[Dataset, Dataset], tmp_path: Path
+) -> None:
+    script = SCRIPT.replace('device="cpu"', 'device="cpu", processes=2')
+    arguments = [script, *command(digits, tmp_path / "out", number_of_epochs=6, training_batch_size=8)[2:]]
+    process = subprocess.Popen([sys.executable, "-c", *arguments], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    while " epoch=1 " not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 0
+    assert (tmp_path / "out" / "checkpoints" / "last.pt").exists()
+    assert not (tmp_path / "out" / "model").exists()
+    finish(["-c", *arguments])
+    unbroken = [script, *command(digits, tmp_path / "unbroken", number_of_epochs=6, training_batch_size=8)[2:]]
+    finish(["-c", *unbroken])
+    assert same(tensors(tmp_path / "out"), tensors(tmp_path / "unbroken"))
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains_and_ships_under_its_plain_names(
+    digits: tuple[Dataset, Dataset], tmp_path: Path
+) -> None:
+    fit(digits, tmp_path / "plain")
+    card = fit(digits, tmp_path / "compiled", compile=True)
+    assert tensors(tmp_path / "compiled").keys() == tensors(tmp_path / "plain").keys()
+    assert card.hyperparameters["compile"] is True
