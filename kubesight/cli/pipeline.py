@@ -104,7 +104,7 @@ def _load(path: Path) -> "Job":
 
     job = load_job(path)
     for notice in job.notices:
-        log.warning("%s: %s", path, notice)
+        log.warning("%s", notice)
     return job
 
 

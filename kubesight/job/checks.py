@@ -35,7 +35,6 @@ NO_EFFECT: dict[Keys, str] = {
        for part in ("training_data", "validation_data", "test_data") for key in ("type", "mode")},
     ("kubesight", "storage"): "this version does not use it",
     ("kubesight", "deployment"): "this version does not use it",
-    ("kubesight", "resources", "shared_memory"): "the pipeline mounts 8Gi",
 }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from kubesight.errors import ModelError
+from kubesight.errors import DatasetError, ModelError
 from kubesight.models.weights import save_weights
 from kubesight.train.checkpoint import BEST_FILE, Progress, load_checkpoint, save_checkpoint
 from kubesight.train.distributed import World
@@ -28,7 +28,10 @@ from kubesight.train.tasks.base import Outputs, TrainingTask
 
 log = logging.getLogger("kubesight")
 
+# Within an epoch a checkpoint is written this often; between epochs, unless the last one is younger than that. Epochs
+# on cached features take milliseconds, and a flush to disk takes as long.
 SECONDS_BETWEEN_CHECKPOINTS = 600.0
+SECONDS_BETWEEN_EPOCH_CHECKPOINTS = 0.5
 
 
 class Engine:
@@ -86,9 +89,12 @@ class Engine:
             try:
                 while self.progress.epoch < self.settings["number_of_epochs"] and not self.progress.stopped_early:
                     self._run_epoch()
-            except Interrupted:
-                self._save()
+            except (Interrupted, DatasetError) as error:
+                # A picture can be mended and training go on; other processes would not know of it and wait for ever.
+                if isinstance(error, Interrupted) or self.world.size == 1:
+                    self._save()
                 raise
+            self._save()
         return self.progress
 
     def _run_epoch(self) -> None:
@@ -104,7 +110,8 @@ class Engine:
         if every and (progress.epoch + 1) % every == 0 and self.world.is_main:
             self._save_weights(f"epoch_{progress.epoch}.safetensors")
         progress.epoch, progress.step, progress.loss_sum, progress.samples = progress.epoch + 1, 0, 0.0, 0
-        self._save()
+        if self._is_due(SECONDS_BETWEEN_EPOCH_CHECKPOINTS):
+            self._save()
 
     def _train_epoch(self) -> None:
         progress = self.progress
@@ -123,7 +130,7 @@ class Engine:
             self._update(window)
             if self.world.any_true(self.stop.asked):
                 raise Interrupted
-            if time.monotonic() - self._saved_at > SECONDS_BETWEEN_CHECKPOINTS:
+            if self._is_due(SECONDS_BETWEEN_CHECKPOINTS):
                 self._save()
 
     def _update(self, window: list[Any]) -> None:
@@ -252,6 +259,10 @@ class Engine:
 
     def _save_weights(self, name: str) -> None:
         save_weights(self.scored_module, self.checkpoints / name)
+
+    def _is_due(self, seconds: float) -> bool:
+        """Whether the last checkpoint is older than that, in some process; all decide alike, since all take part."""
+        return self.world.any_true(time.monotonic() - self._saved_at > seconds)
 
     def _save(self) -> None:
         self._saved_at = time.monotonic()

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -92,8 +93,9 @@ def train(
         }
         return ModelCard.load(Path(output) / MODEL_FOLDER) if launch(count, arguments) else None
     world = join_world(device, distributed=bool(settings["distributed"]))
+    request = _Request(spec, task, sets, Path(output), settings, weights, metric)
     try:
-        return _train(spec, task, sets, Path(output), settings, weights, metric, world, metrics_file)
+        return _train(request, world, Path(metrics_file) if metrics_file else None)
     except Interrupted:
         log.warning("stopped on SIGTERM; the checkpoint is written, and the same command goes on from it")
         return None
@@ -101,54 +103,64 @@ def train(
         leave_world()
 
 
-def _train(
-    spec: ModelSpec,
-    task: Task,
-    sets: tuple[Dataset, Dataset],
-    output: Path,
-    settings: dict[str, Any],
-    weights: str,
-    primary_metric: str,
-    world: World,
-    metrics_file: Path | str | None,
-) -> ModelCard | None:
-    classes = _classes(task, *sets)
-    if world.device.type == "cpu":
-        keep_freed_memory()
+@dataclass(frozen=True)
+class _Request:
+    """What is to be trained, checked."""
+
+    spec: ModelSpec
+    task: Task
+    sets: tuple[Dataset, Dataset]
+    output: Path
+    settings: dict[str, Any]
+    weights: str
+    primary_metric: str
+
+
+def _train(request: _Request, world: World, metrics_file: Path | None) -> ModelCard | None:
+    output, settings = request.output, request.settings
+    module, card = _untrained(request)
+    fingerprint = _fingerprint(card, world)
+    if (finished := _finished(output, fingerprint, world)) is not None:
+        return finished
+    _prepare(request, module, world.device)
+    learner = build_task(module, card, request.sets, world=world, workers=_workers(settings))
+    engine = Engine(learner, settings, world, output=output, fingerprint=fingerprint, metrics_file=metrics_file)
+    progress = engine.fit()
+    if not world.is_main:
+        return None
+    load_weights(learner.module, output / "checkpoints" / BEST_FILE)
+    return _ship(output, module, card, progress)
+
+
+def _untrained(request: _Request) -> tuple[nn.Module, ModelCard]:
+    """The network as training starts from it, and its card without results."""
+    spec, sets, settings = request.spec, request.sets, request.settings
+    classes = _classes(request.task, *sets)
     torch.manual_seed(settings["random_seed"])
-    built = build_model(spec, len(classes), weights=weights, image_size=settings["training_crop_size"], classes=classes)
+    size = settings["training_crop_size"]
+    built = build_model(spec, len(classes), weights=request.weights, image_size=size, classes=classes)
     card = ModelCard(
-        task=task,
+        task=request.task,
         model_name=spec.name,
         classes=classes,
         preprocessing=_preprocessing(built, settings),
         hyperparameters=settings,
         weights=built.weights,
-        training={"primary_metric": primary_metric},
+        training={"primary_metric": request.primary_metric},
         data={name: _described(data) for name, data in zip(("training", "validation"), sets, strict=True)},
         versions=_versions(),
     )
-    fingerprint = _fingerprint(card, world)
-    if (finished := _finished(output, fingerprint, world)) is not None:
-        return finished
-    _freeze(spec, built.module, settings)
-    built.module.to(world.device)
-    with_memory = {"memory_format": torch.channels_last} if settings["channels_last"] else {}
-    built.module.to(**with_memory)
-    learner = build_task(built.module, card, sets, world=world, workers=_workers(settings))
-    engine = Engine(
-        learner,
-        settings,
-        world,
-        output=output,
-        fingerprint=fingerprint,
-        metrics_file=Path(metrics_file) if metrics_file else None,
-    )
-    progress = engine.fit()
-    if not world.is_main:
-        return None
-    load_weights(learner.module, output / "checkpoints" / BEST_FILE)
-    return _ship(output, built.module, card, progress)
+    return built.module, card
+
+
+def _prepare(request: _Request, module: nn.Module, device: torch.device) -> None:
+    """Freeze what is to stay, and bring the network to its device."""
+    if device.type == "cpu":
+        keep_freed_memory()
+    _freeze(request.spec, module, request.settings)
+    module.to(device)
+    if request.settings["channels_last"]:
+        module.to(memory_format=torch.channels_last)
 
 
 def _processes(asked: int | None, device: str | None, settings: dict[str, Any]) -> int:

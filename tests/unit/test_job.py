@@ -126,7 +126,6 @@ def test_what_has_no_effect_is_said_with_its_line(write) -> None:
         ("test_data: v\ntest_data_size: 0.3", "test_data_size"),
         ("kubesight: {storage: {a: 1}}", "kubesight.storage"),
         ("kubesight: {deployment: {a: 1}}", "kubesight.deployment"),
-        ("kubesight: {resources: {shared_memory: 1Gi}}", "kubesight.resources.shared_memory"),
     ],
 )
 def test_each_key_without_effect_gets_a_notice(write, text: str, key: str) -> None:

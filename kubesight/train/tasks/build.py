@@ -1,6 +1,7 @@
 """The task that a model card asks for."""
 
 import logging
+from typing import Any
 
 from torch import nn
 
@@ -71,19 +72,9 @@ def _feature_task(
     workers: int,
 ) -> FeatureTask:
     settings = card.hyperparameters
-    for name in ("mixup_alpha", "cutmix_alpha"):
-        if settings[name]:
-            raise HyperparameterError(
-                "pictures cannot be blended once their features are cached", where=name, hint="Set it to 0."
-            )
     views = settings["feature_views"]
+    _check_augmentation(settings)
     if views == 1:
-        if augmentation.randaugment_magnitude:
-            raise HyperparameterError(
-                "there is no augmentation while one plain view of each picture is cached",
-                where="randaugment_magnitude",
-                hint="Set feature_views to the number of augmented views to cache.",
-            )
         log.info("frozen backbone: features are computed once, without augmentation")
     else:
         log.info("frozen backbone: features of %d augmented views of each training picture are computed once", views)
@@ -109,3 +100,18 @@ def _feature_task(
         features=(parts[0], parts[1]),
         device=world.device,
     )
+
+
+def _check_augmentation(settings: dict[str, Any]) -> None:
+    """Refuse what cached features would leave without effect."""
+    for name in ("mixup_alpha", "cutmix_alpha"):
+        if settings[name]:
+            raise HyperparameterError(
+                "pictures cannot be blended once their features are cached", where=name, hint="Set it to 0."
+            )
+    if settings["feature_views"] == 1 and settings["randaugment_magnitude"]:
+        raise HyperparameterError(
+            "there is no augmentation while one plain view of each picture is cached",
+            where="randaugment_magnitude",
+            hint="Set feature_views to the number of augmented views to cache.",
+        )
