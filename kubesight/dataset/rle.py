@@ -29,11 +29,6 @@ def rle_mask(rle: Rle) -> np.ndarray:
     return np.repeat(inside, runs).reshape(rle.size[1], rle.size[0]).T
 
 
-def rle_area(rle: Rle) -> int:
-    """The object's pixels."""
-    return int(run_lengths(rle)[1::2].sum())
-
-
 def rle_box(rle: Rle) -> tuple[float, float, float, float]:
     """Left, top, right and bottom of the object as fractions of width and height; four zeros when it is empty."""
     runs = run_lengths(rle)
