@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from kubesight.dataset import images, preprocess
+from kubesight.dataset import images, pixels, preprocess
 from kubesight.dataset.urls import local_path
 from kubesight.modelcard import Preprocessing
-from kubesight.models.head import forward_features, head_prefixes
+from kubesight.models.head import forward_features, has_prefix, head_prefixes
 from kubesight.models.inputs import normalise
 from kubesight.storage.files import atomic_file
 from kubesight.train.data import Augmentation, PictureLoader, PictureTable, Views
@@ -60,9 +60,9 @@ def cached_features(
     """
     key = _key(module, model_name, table, preprocessing, augmentation, views)
     path = cache_folder() / f"{key}.npy"
-    if path.exists():
+    if (kept := _kept(path, len(table), views)) is not None:
         log.info("features of %d pictures come from the cache: %s", len(table), path)
-        return np.load(path, mmap_mode="r")
+        return kept
     log.info("computing features of %d pictures, %d view(s) each, for %s", len(table), views, path)
     loader = PictureLoader(Views(table, preprocessing, augmentation), workers=workers, pin_memory=device.type == "cuda")
     size = batch_size
@@ -80,6 +80,21 @@ def cached_features(
     with atomic_file(path) as stream:
         np.save(stream, np.stack(rounds, axis=1))
     return np.load(path, mmap_mode="r")
+
+
+def _kept(path: Path, pictures: int, views: int) -> np.ndarray | None:
+    """What the cache holds, or None; a damaged file counts as none and is written anew."""
+    if not path.exists():
+        return None
+    try:
+        found = np.load(path, mmap_mode="r")
+        if found.ndim == 3 and found.shape[:2] == (pictures, views):
+            return found
+        problem = f"it has the shape {found.shape}"
+    except (OSError, ValueError, EOFError) as error:
+        problem = str(error)
+    log.warning("the cached features %s are damaged (%s); they are computed again", path, problem)
+    return None
 
 
 def _key(
@@ -103,11 +118,11 @@ def _key(
         "network": model_name,
     }
     digest.update(json.dumps(said, sort_keys=True).encode())
-    for code in (images, preprocess):
+    for code in (images, pixels, preprocess):
         digest.update(inspect.getsource(code).encode())
-    heads = tuple(head_prefixes(module))
+    heads = head_prefixes(module)
     for name, tensor in module.state_dict().items():
-        if not name.startswith(heads):
+        if not has_prefix(name, heads):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     for index in range(len(table)):

@@ -251,6 +251,9 @@ def test_frozen_features_are_cached_and_reused(
     stamps = [path.stat().st_mtime_ns for path in kept]
     fit(digits, tmp_path / "b", **{**frozen, "learning_rate": 0.01})
     assert [path.stat().st_mtime_ns for path in sorted((tmp_path / "cache" / "features").iterdir())] == stamps
+    kept[0].write_bytes(kept[0].read_bytes()[:-100])
+    assert fit(digits, tmp_path / "d", **frozen).metrics == card.metrics
+    assert "damaged" in caplog.text
     fit(digits, tmp_path / "c", **frozen, feature_views=3)
     assert "3 augmented views" in caplog.text
     assert len(list((tmp_path / "cache" / "features").iterdir())) == 3
