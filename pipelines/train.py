@@ -106,7 +106,7 @@ def train_pipeline(
         validation_data=parts.outputs["validation"],
         test_data=parts.outputs["test"],
     ).set_display_name("Evaluate")
-    exported = export_model(model=trained.outputs["model"], data=parts.outputs["validation"])
+    exported = export_model(model=trained.outputs["model"], data=parts.outputs["validation"]).after(evaluated)
     exported.set_display_name("Export").set_cpu_limit(cpu).set_memory_limit(memory)
     for step in (converted, validated, parts, trained, evaluated, exported):
         step.set_container_image(image).set_caching_options(True)
