@@ -3,6 +3,6 @@
 import os
 
 # Read when torch loads GNU OpenMP. Threads that wait by spinning for long starve the one they wait for as soon as
-# anything else wants a core: measured on two cores beside a busy test run, 20 images a second, and 116 without spinning.
+# anything else wants a core: on two cores beside a test run, 20 images a second against 116.
 # Short spins cost nothing there and keep the speed of an idle machine.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
