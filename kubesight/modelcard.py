@@ -18,24 +18,40 @@ Triple = tuple[float, float, float]
 
 
 class Preprocessing(BaseModel):
-    """From an RGB picture to the network's input, the same in evaluation, export and serving.
-
-    The picture's short side becomes `resize_size` pixels (area averaging when it shrinks, bilinear when it grows), its
-    centre `crop_size` by `crop_size` pixels are cut out, values go from 0..255 to 0..1, then to (value - mean) / std,
-    a channel at a time.
-    """
+    """What every network's input shares: values go from 0..255 to 0..1, then to (value - mean) / std, by channel."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    resize_size: int = Field(256, gt=0)
-    crop_size: int = Field(224, gt=0)
     mean: Triple = (0.485, 0.456, 0.406)
     std: Triple = (0.229, 0.224, 0.225)
+
+
+class CropPreprocessing(Preprocessing):
+    """From an RGB picture to a classifier's input, the same in evaluation, export and serving.
+
+    The picture's short side becomes `resize_size` pixels (area averaging when it shrinks, bilinear when it grows), and
+    its centre `crop_size` by `crop_size` pixels are cut out.
+    """
+
+    resize_size: int = Field(256, gt=0)
+    crop_size: int = Field(224, gt=0)
+
+
+class FitPreprocessing(Preprocessing):
+    """From an RGB picture to a detector's input, the same in training, evaluation, export and serving.
+
+    The whole picture is resized (bilinear, inside the network) so that its short side has `min_size` pixels, or fewer
+    when the long side would get more than `max_size`.
+    """
+
+    min_size: int = Field(600, gt=0)
+    max_size: int = Field(1333, gt=0)
 
 
 class ModelCard(BaseModel):
     """What `modelcard.json` holds.
 
+    `inference` holds what a detector's users may change: thresholds, the limit of boxes, tiles, how masks are written.
     `metrics` are those of the shipped weights on the validation part. `data` names the training and validation sets'
     content hashes. `weights` says where training started from, `training` how it went (epochs, the best one). `onnx` is
     the agreement record, once exported.
@@ -48,7 +64,7 @@ class ModelCard(BaseModel):
     model_name: str
     framework: Literal["torch", "tensorflow"] = "torch"
     classes: list[str]
-    preprocessing: Preprocessing
+    preprocessing: CropPreprocessing | FitPreprocessing
     inference: dict[str, Any] = {}
     hyperparameters: dict[str, Any] = {}
     weights: dict[str, Any] = {}
@@ -57,6 +73,28 @@ class ModelCard(BaseModel):
     training: dict[str, Any] = {}
     onnx: dict[str, Any] | None = None
     versions: dict[str, str] = {}
+
+    @property
+    def crop(self) -> CropPreprocessing:
+        """A classifier's preprocessing.
+
+        Raises:
+            ModelError: the model is a detector.
+        """
+        if not isinstance(self.preprocessing, CropPreprocessing):
+            raise ModelError(f"{self.model_name} is for {self.task}, not for classification", where=CARD_FILE)
+        return self.preprocessing
+
+    @property
+    def fit(self) -> FitPreprocessing:
+        """A detector's preprocessing.
+
+        Raises:
+            ModelError: the model is a classifier.
+        """
+        if not isinstance(self.preprocessing, FitPreprocessing):
+            raise ModelError(f"{self.model_name} is for {self.task}, not for detection", where=CARD_FILE)
+        return self.preprocessing
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:

@@ -12,10 +12,10 @@ from kubesight.convert.coco_file import CocoAnnotation, CocoFile, CocoImage, des
 from kubesight.convert.geometry import Frame, ring_bounds
 from kubesight.convert.layout import annotation_files, choose_files, picture_folders
 from kubesight.convert.objects import make_box, make_masked, make_outlined, make_row
-from kubesight.convert.outlines import rings_cross
 from kubesight.convert.pictures import Pictures
 from kubesight.convert.reading import NOT_JSON, Problem, Reading, unknown_label
 from kubesight.convert.registry import Reader, register
+from kubesight.dataset.outlines import rings_cross
 from kubesight.dataset.rle import rle_box
 from kubesight.dataset.rows import Box, Instance, Part, Rle, Row, Task
 

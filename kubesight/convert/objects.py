@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from kubesight.convert.geometry import Frame, fit_box, fit_rings
-from kubesight.convert.outlines import encode_mask, mask_rings, turn_mask
 from kubesight.convert.reading import Problem
+from kubesight.dataset.outlines import encode_mask, mask_rings, turn_mask
 from kubesight.dataset.rle import rle_mask
 from kubesight.dataset.rows import ROW_TYPES, Box, ImageDetails, Instance, Part, Rle, Row, Task
 from kubesight.errors import DatasetError

@@ -10,7 +10,7 @@ import threading
 import cv2
 import numpy as np
 
-from kubesight.modelcard import Preprocessing
+from kubesight.modelcard import CropPreprocessing
 
 # Pictures are worked on side by side, in processes or threads of the loaders; OpenCV's own threads would only compete.
 cv2.setNumThreads(0)
@@ -37,7 +37,7 @@ def decode_size_for_training(crop_size: int) -> int:
     return 2 * crop_size
 
 
-def evaluation_view(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+def evaluation_view(image: np.ndarray, preprocessing: CropPreprocessing) -> np.ndarray:
     """The one view that validation, evaluation, export and serving see.
 
     Args:
@@ -187,7 +187,7 @@ def _resize_fast(image: np.ndarray, size: int) -> np.ndarray:
     return cv2.resize(samples, (size, size), interpolation=cv2.INTER_AREA)
 
 
-def _middle(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+def _middle(image: np.ndarray, preprocessing: CropPreprocessing) -> np.ndarray:
     """The picture, or the middle of a very long one, which else might fill the memory once its short side has grown."""
     height, width = image.shape[:2]
     wanted = max(_LONGEST, math.ceil(preprocessing.crop_size / preprocessing.resize_size)) * min(height, width)

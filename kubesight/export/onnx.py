@@ -89,7 +89,7 @@ def export(model: Path | str, *, data: Path | str | None = None, samples: int = 
 
 
 def _write(deployed: DeployedNetwork, card: ModelCard, file: Path) -> None:
-    size = card.preprocessing.crop_size
+    size = card.crop.crop_size
     if sum(value.nbytes for value in deployed.state_dict().values()) >= _FILE_LIMIT:
         raise ModelError("its weights are over the 2 GB that one ONNX file may hold", where=card.model_name)
     example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
@@ -120,7 +120,7 @@ def _write(deployed: DeployedNetwork, card: ModelCard, file: Path) -> None:
 
 
 def _describe(file: Path, card: ModelCard) -> dict[str, Any]:
-    size, count = card.preprocessing.crop_size, len(card.classes)
+    size, count = card.crop.crop_size, len(card.classes)
     activation = "sigmoid" if card.task is Task.MULTILABEL else "softmax"
     return {
         "file": ONNX_FILE,
@@ -149,11 +149,11 @@ def _pictures(card: ModelCard, data: Path | str | None, samples: int) -> tuple[n
         chosen = set(np.linspace(0, total - 1, min(samples, total)).round().astype(int).tolist()) if total else set()
         urls = [row.image_url for index, row in enumerate(dataset.rows()) if index in chosen]
         if urls:
-            preprocessing = card.preprocessing
+            preprocessing = card.crop
             views = [evaluation_view(read_image(u, min_size=preprocessing.resize_size), preprocessing) for u in urls]
             return np.stack(views), f"{len(urls)} pictures of {named} ({dataset.info.content_hash})"
         raise ModelError("no pictures to compare on", where=str(named), hint="Name a data set that has some.")
-    size = card.preprocessing.crop_size
+    size = card.crop.crop_size
     random = np.random.default_rng(0).integers(0, 256, (samples, size, size, 3), dtype=np.uint8)
     return random, "random pixels, no real pictures"
 

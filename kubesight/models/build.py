@@ -83,7 +83,7 @@ def load_trained(model_dir: Path | str, device: torch.device | str = "cpu") -> t
     card = ModelCard.load(model_dir)
     if card.framework != "torch":
         raise ModelError(f"a {card.framework} model, which this part of kubesight does not run", where=str(model_dir))
-    built = build_model(find_model(card.model_name), len(card.classes), image_size=card.preprocessing.crop_size)
+    built = build_model(find_model(card.model_name), len(card.classes), image_size=card.crop.crop_size)
     load_weights(built.module, Path(model_dir) / WEIGHTS_FILE)
     return built.module.to(device).eval(), card
 

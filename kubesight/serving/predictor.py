@@ -74,7 +74,7 @@ class Predictor:
         Raises:
             ValueError: the batch is of another type or size, from which the network would make nonsense in silence.
         """
-        size = self.card.preprocessing.crop_size
+        size = self.card.crop.crop_size
         if batch.dtype != np.uint8 or batch.shape[1:] != (size, size, 3):
             raise ValueError(f"wants uint8 [n, {size}, {size}, 3], not {batch.dtype} {list(batch.shape)}")
         return self._network(batch)
@@ -100,7 +100,7 @@ class Predictor:
         return self.classes[int(probabilities.argmax())]
 
     def _view(self, url: str) -> np.ndarray:
-        preprocessing = self.card.preprocessing
+        preprocessing = self.card.crop
         return evaluation_view(read_image(url, min_size=preprocessing.resize_size), preprocessing)
 
     def _batches(self, urls: Iterable[str]) -> Iterator[tuple[list[str], np.ndarray]]:

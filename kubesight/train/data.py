@@ -14,7 +14,7 @@ from kubesight.dataset.images import read_image
 from kubesight.dataset.preprocess import decode_size_for_training, evaluation_view, training_view
 from kubesight.dataset.rows import Task
 from kubesight.errors import DatasetError, KubesightError
-from kubesight.modelcard import Preprocessing
+from kubesight.modelcard import CropPreprocessing
 
 Key = tuple[int, int]
 
@@ -100,7 +100,9 @@ class Augmentation:
 class Views(Dataset):
     """Uint8 views by key (epoch, index); an unreadable picture comes as the error, so that its words survive."""
 
-    def __init__(self, table: PictureTable, preprocessing: Preprocessing, augmentation: Augmentation | None) -> None:
+    def __init__(
+        self, table: PictureTable, preprocessing: CropPreprocessing, augmentation: Augmentation | None
+    ) -> None:
         """With no augmentation, views are those of evaluation."""
         self.table = table
         self.preprocessing = preprocessing

@@ -14,7 +14,7 @@ from torch import nn
 
 from kubesight.dataset import images, pixels, preprocess
 from kubesight.dataset.urls import local_path
-from kubesight.modelcard import Preprocessing
+from kubesight.modelcard import CropPreprocessing
 from kubesight.models.head import forward_features, has_prefix, head_prefixes
 from kubesight.models.inputs import normalise
 from kubesight.storage.files import atomic_file
@@ -32,7 +32,7 @@ def cached_features(
     module: nn.Module,
     model_name: str,
     table: PictureTable,
-    preprocessing: Preprocessing,
+    preprocessing: CropPreprocessing,
     augmentation: Augmentation | None,
     *,
     views: int,
@@ -101,7 +101,7 @@ def _key(
     module: nn.Module,
     model_name: str,
     table: PictureTable,
-    preprocessing: Preprocessing,
+    preprocessing: CropPreprocessing,
     augmentation: Augmentation | None,
     views: int,
 ) -> str:

@@ -18,7 +18,7 @@ from kubesight.errors import DatasetError, HyperparameterError, ModelError
 from kubesight.hyperparameters import resolve
 from kubesight.hyperparameters.table import find
 from kubesight.metrics.names import PRIMARY_METRICS
-from kubesight.modelcard import CARD_FILE, WEIGHTS_FILE, ModelCard, Preprocessing
+from kubesight.modelcard import CARD_FILE, WEIGHTS_FILE, CropPreprocessing, ModelCard
 from kubesight.models.build import BuiltModel, build_model
 from kubesight.models.freeze import freeze, freeze_backbone, is_backbone_frozen
 from kubesight.models.names import CLASSIFICATION_TASKS, ModelSpec, find_model
@@ -224,8 +224,8 @@ def _classes(task: Task, training: Dataset, validation: Dataset) -> list[str]:
     return classes
 
 
-def _preprocessing(built: BuiltModel, settings: dict[str, Any]) -> Preprocessing:
-    return Preprocessing(
+def _preprocessing(built: BuiltModel, settings: dict[str, Any]) -> CropPreprocessing:
+    return CropPreprocessing(
         resize_size=settings["validation_resize_size"],
         crop_size=settings["validation_crop_size"],
         mean=settings["image_mean"] or built.mean,

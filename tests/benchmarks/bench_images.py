@@ -15,11 +15,11 @@ from torchvision.transforms import v2
 
 from kubesight.dataset.images import read_image
 from kubesight.dataset.preprocess import decode_size_for_training, evaluation_view, training_view
-from kubesight.modelcard import Preprocessing
+from kubesight.modelcard import CropPreprocessing
 from kubesight.models.inputs import normalise
 
 BATCH, CROP, ROUNDS = 32, 224, 5
-PREPROCESSING = Preprocessing()
+PREPROCESSING = CropPreprocessing()
 
 
 def plain_loader(folder: Path) -> Iterator[torch.Tensor]:

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from kubesight.dataset import Task
 from kubesight.evaluate.evaluate import evaluate
-from kubesight.modelcard import WEIGHTS_FILE, ModelCard, Preprocessing
+from kubesight.modelcard import WEIGHTS_FILE, CropPreprocessing, ModelCard
 from kubesight.models.build import build_model
 from kubesight.models.names import find_model
 from kubesight.models.weights import save_weights
@@ -46,7 +46,7 @@ def small_model(folder, task, classes):
         task=task,
         model_name="timm/test_resnet",
         classes=classes,
-        preprocessing=Preprocessing(resize_size=36, crop_size=32, mean=(0.5,) * 3, std=(0.2,) * 3),
+        preprocessing=CropPreprocessing(resize_size=36, crop_size=32, mean=(0.5,) * 3, std=(0.2,) * 3),
     )
     card.save(folder)
     save_weights(module, folder / WEIGHTS_FILE)

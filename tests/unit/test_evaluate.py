@@ -9,7 +9,7 @@ from sklearn import metrics as sk
 from kubesight.dataset import ClassificationRow, DatasetWriter, MultilabelRow, Task
 from kubesight.errors import DatasetError, ModelError, StorageError
 from kubesight.evaluate.evaluate import evaluate
-from kubesight.modelcard import ModelCard, Preprocessing
+from kubesight.modelcard import CropPreprocessing, ModelCard
 
 
 def write_data(path, labels):
@@ -27,7 +27,7 @@ def write_card(path, task, classes):
         task=task,
         model_name="resnet18",
         classes=classes,
-        preprocessing=Preprocessing(resize_size=40, crop_size=32, mean=(0.5,) * 3, std=(0.2,) * 3),
+        preprocessing=CropPreprocessing(resize_size=40, crop_size=32, mean=(0.5,) * 3, std=(0.2,) * 3),
     ).save(path)
     return path
 

@@ -17,7 +17,7 @@ from kubesight.dataset.rows import ClassificationRow, Task
 from kubesight.errors import DatasetError, ModelError
 from kubesight.export import onnx as export_module
 from kubesight.export.onnx import export
-from kubesight.modelcard import WEIGHTS_FILE, ModelCard, Preprocessing
+from kubesight.modelcard import WEIGHTS_FILE, CropPreprocessing, ModelCard
 from kubesight.models.build import build_model
 from kubesight.models.head import forward_features as features
 from kubesight.models.names import find_model
@@ -41,7 +41,7 @@ def make_model(folder: Path, name: str = "timm/test_resnet", task: Task = Task.C
         head.bias.copy_(-torch.nn.functional.linear(features(built.module, coarse).mean(dim=0), head.weight))
     card = ModelCard(
         task=task, model_name=name, classes=CLASSES,
-        preprocessing=Preprocessing(resize_size=crop + 8, crop_size=crop, mean=built.mean, std=built.std),
+        preprocessing=CropPreprocessing(resize_size=crop + 8, crop_size=crop, mean=built.mean, std=built.std),
     )  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(built.module, folder / WEIGHTS_FILE)
@@ -145,7 +145,7 @@ def test_agreement_on_real_photographs(real_data, tmp_path) -> None:
     built = build_model(find_model("timm/tf_efficientnet_lite0"), 1000, weights=weights)
     card = ModelCard(
         task=Task.CLASSIFICATION, model_name="timm/tf_efficientnet_lite0", classes=[f"{k:04}" for k in range(1000)],
-        preprocessing=Preprocessing(mean=built.mean, std=built.std),
+        preprocessing=CropPreprocessing(mean=built.mean, std=built.std),
     )  # fmt: skip
     model = tmp_path / "model"
     save_weights(built.module, model / WEIGHTS_FILE)

@@ -8,13 +8,13 @@ from pydantic import ValidationError
 
 from kubesight.dataset.rows import Task
 from kubesight.errors import ModelError
-from kubesight.modelcard import ModelCard, Preprocessing
+from kubesight.modelcard import CropPreprocessing, ModelCard
 
 CARD = ModelCard(
     task=Task.MULTILABEL,
     model_name="resnet18",
     classes=["a", "b"],
-    preprocessing=Preprocessing(resize_size=48, crop_size=32, mean=(0.5, 0.5, 0.5)),
+    preprocessing=CropPreprocessing(resize_size=48, crop_size=32, mean=(0.5, 0.5, 0.5)),
     hyperparameters={"learning_rate": 0.1},
     metrics={"iou": 0.75},
 )

@@ -16,7 +16,7 @@ import torch
 
 from kubesight.dataset.rows import Task
 from kubesight.errors import ModelError
-from kubesight.modelcard import WEIGHTS_FILE, ModelCard, Preprocessing
+from kubesight.modelcard import WEIGHTS_FILE, CropPreprocessing, ModelCard
 from kubesight.models.build import build_model, load_trained
 from kubesight.models.freeze import freeze_groups
 from kubesight.models.head import forward_features, has_prefix, head, head_prefixes, head_stands_alone
@@ -209,7 +209,7 @@ def model_folder(tmp_path):
     built = build_model(find_model(SMALL), 2)
     card = ModelCard(
         task=Task.CLASSIFICATION, model_name=SMALL, classes=["cat", "dog"],
-        preprocessing=Preprocessing(resize_size=40, crop_size=32, mean=(0.1, 0.2, 0.3)),
+        preprocessing=CropPreprocessing(resize_size=40, crop_size=32, mean=(0.1, 0.2, 0.3)),
     )  # fmt: skip
     save_weights(built.module, tmp_path / WEIGHTS_FILE)
     card.save(tmp_path)

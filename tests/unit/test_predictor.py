@@ -12,7 +12,7 @@ from torchvision.transforms import functional
 
 from kubesight.dataset.rows import Task
 from kubesight.errors import DatasetError, ModelError
-from kubesight.modelcard import WEIGHTS_FILE, ModelCard, Preprocessing
+from kubesight.modelcard import WEIGHTS_FILE, CropPreprocessing, ModelCard
 from kubesight.models.build import build_model, load_trained
 from kubesight.models.names import find_model
 from kubesight.models.weights import save_weights
@@ -33,7 +33,7 @@ def make_model(folder: Path, task: Task = Task.CLASSIFICATION) -> Path:
         module.fc.bias.sub_(module.eval()(coarse).mean(dim=0))  # so that no class wins everywhere
     card = ModelCard(
         task=task, model_name=NAME, classes=["cat", "dog", "emu"],
-        preprocessing=Preprocessing(resize_size=RESIZE, crop_size=CROP, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4)),
+        preprocessing=CropPreprocessing(resize_size=RESIZE, crop_size=CROP, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4)),
     )  # fmt: skip
     folder.mkdir(parents=True)
     save_weights(module, folder / WEIGHTS_FILE)

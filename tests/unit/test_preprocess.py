@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as TF
 from kubesight.dataset import preprocess
 from kubesight.dataset.images import read_image
 from kubesight.dataset.preprocess import decode_size_for_training, evaluation_view, random_crop, training_view
-from kubesight.modelcard import Preprocessing
+from kubesight.modelcard import CropPreprocessing
 
 
 def picture(seed: int = 0, height: int = 40, width: int = 60) -> np.ndarray:
@@ -79,7 +79,7 @@ def test_jitter_draws_every_change_over_its_whole_range(monkeypatch: pytest.Monk
 def test_the_evaluation_view_is_the_centre_of_the_resized_picture() -> None:
     image = np.zeros((100, 200, 3), np.uint8)
     image[40:60, 90:110] = 255
-    view = evaluation_view(image, Preprocessing(resize_size=50, crop_size=40))
+    view = evaluation_view(image, CropPreprocessing(resize_size=50, crop_size=40))
     assert view.shape == (40, 40, 3)
     assert (view[15:25, 15:25] == 255).all()
     assert view.sum() == 255 * 3 * 100
@@ -88,7 +88,7 @@ def test_the_evaluation_view_is_the_centre_of_the_resized_picture() -> None:
 def test_shrinking_averages_instead_of_picking() -> None:
     stripes = np.zeros((256, 256, 3), np.uint8)
     stripes[:, ::2] = 255
-    view = evaluation_view(stripes, Preprocessing(resize_size=32, crop_size=32))
+    view = evaluation_view(stripes, CropPreprocessing(resize_size=32, crop_size=32))
     assert abs(view.astype(int) - 128).max() <= 1
 
 
@@ -111,10 +111,10 @@ def test_training_views_shrink_nearly_as_averages_over_areas(real_data: Path, fa
 def test_only_the_middle_of_a_very_long_picture_is_resized() -> None:
     image = np.zeros((2, 200_000, 3), np.uint8)
     image[:, 99_998:100_002] = 255
-    view = evaluation_view(image, Preprocessing(resize_size=256, crop_size=224))
+    view = evaluation_view(image, CropPreprocessing(resize_size=256, crop_size=224))
     assert view.shape == (224, 224, 3)
     assert view.min() == 255
-    tall = evaluation_view(image.swapaxes(0, 1), Preprocessing(resize_size=16, crop_size=64))
+    tall = evaluation_view(image.swapaxes(0, 1), CropPreprocessing(resize_size=16, crop_size=64))
     assert tall.shape == (64, 64, 3)
     assert (tall[:, :24] == 0).all()
     assert (tall[[0, -1]] == 0).all()
@@ -124,7 +124,7 @@ def test_only_the_middle_of_a_very_long_picture_is_resized() -> None:
 def test_evaluation_views_agree_with_torchvisions(real_data: Path) -> None:
     for path in sorted((real_data / "grocery10" / "val").rglob("*.jpg"))[::9]:
         image = read_image(str(path))
-        view = evaluation_view(image, Preprocessing(resize_size=256, crop_size=224)).astype(int)
+        view = evaluation_view(image, CropPreprocessing(resize_size=256, crop_size=224)).astype(int)
         tensor = torch.from_numpy(image).permute(2, 0, 1)
         truth = TF.center_crop(TF.resize(tensor, [256], antialias=True), [224]).permute(1, 2, 0).numpy()
         assert abs(view - truth).mean() < 1.5
@@ -138,7 +138,7 @@ def test_decode_size_leaves_enough_for_a_quarter_of_the_picture() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 64), st.integers(1, 64))
 def test_evaluation_views_have_the_crop_size_whatever_comes(height: int, width: int, resize: int, crop: int) -> None:
-    view = evaluation_view(picture(0, height, width), Preprocessing(resize_size=resize, crop_size=crop))
+    view = evaluation_view(picture(0, height, width), CropPreprocessing(resize_size=resize, crop_size=crop))
     assert view.shape == (crop, crop, 3)
     assert view.dtype == np.uint8
     assert view.flags.c_contiguous

@@ -45,7 +45,7 @@ def build_task(
         min_scale=settings["random_resized_crop_min_scale"],
         randaugment_magnitude=settings["randaugment_magnitude"],
     )
-    if is_backbone_frozen(module) and head_stands_alone(module, card.preprocessing.crop_size):
+    if is_backbone_frozen(module) and head_stands_alone(module, card.crop.crop_size):
         return _feature_task(module, card, tables, head, augmentation, world, workers)
     cuda = world.device.type == "cuda"
     return ClassificationTask(
@@ -53,10 +53,10 @@ def build_task(
         head,
         tables=tables,
         loaders=(
-            PictureLoader(Views(tables[0], card.preprocessing, augmentation), workers=workers, pin_memory=cuda),
-            PictureLoader(Views(tables[1], card.preprocessing, None), workers=workers, pin_memory=cuda),
+            PictureLoader(Views(tables[0], card.crop, augmentation), workers=workers, pin_memory=cuda),
+            PictureLoader(Views(tables[1], card.crop, None), workers=workers, pin_memory=cuda),
         ),
-        preprocessing=card.preprocessing,
+        preprocessing=card.crop,
         channels_last=settings["channels_last"],
         device=world.device,
     )
@@ -83,7 +83,7 @@ def _feature_task(
             module,
             card.model_name,
             table,
-            card.preprocessing,
+            card.crop,
             how,
             views=count,
             device=world.device,

@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 
 from kubesight.dataset.rows import Task
 from kubesight.metrics.classification import multiclass_metrics, multilabel_metrics
-from kubesight.modelcard import Preprocessing
+from kubesight.modelcard import CropPreprocessing
 from kubesight.models.freeze import frozen_modules
 from kubesight.models.inputs import normalise
 from kubesight.train.data import PictureBatch, PictureLoader, PictureTable
@@ -171,7 +171,7 @@ class ClassificationTask(_LabelledTask):
         *,
         tables: tuple[PictureTable, PictureTable],
         loaders: tuple[PictureLoader, PictureLoader],
-        preprocessing: Preprocessing,
+        preprocessing: CropPreprocessing,
         channels_last: bool,
         device: torch.device,
     ) -> None:

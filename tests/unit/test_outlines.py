@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageOps
 from pycocotools import mask as coco_mask
 
-from kubesight.convert.outlines import encode_mask, mask_rings, rings_cross, turn_mask
+from kubesight.dataset.outlines import encode_mask, mask_rings, rings_cross, turn_mask
 from kubesight.dataset.rle import rle_mask
 
 masks = hnp.arrays(bool, st.tuples(st.integers(1, 14), st.integers(1, 14)))
