@@ -1,9 +1,9 @@
 """The model folder: `modelcard.json` says all that is needed to use the weights beside it."""
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from kubesight.dataset.rows import Task
 from kubesight.errors import ModelError
@@ -48,6 +48,17 @@ class FitPreprocessing(Preprocessing):
     max_size: int = Field(1333, gt=0)
 
 
+def _kind(value: Any) -> str:
+    if isinstance(value, dict):
+        return "fit" if "min_size" in value else "crop"
+    return "fit" if isinstance(value, FitPreprocessing) else "crop"
+
+
+_AnyPreprocessing = Annotated[
+    Annotated[CropPreprocessing, Tag("crop")] | Annotated[FitPreprocessing, Tag("fit")], Discriminator(_kind)
+]
+
+
 class ModelCard(BaseModel):
     """What `modelcard.json` holds.
 
@@ -64,7 +75,7 @@ class ModelCard(BaseModel):
     model_name: str
     framework: Literal["torch", "tensorflow"] = "torch"
     classes: list[str]
-    preprocessing: CropPreprocessing | FitPreprocessing
+    preprocessing: _AnyPreprocessing
     inference: dict[str, Any] = {}
     hyperparameters: dict[str, Any] = {}
     weights: dict[str, Any] = {}
@@ -110,7 +121,8 @@ class ModelCard(BaseModel):
             return cls.model_validate(read_json(where))
         except ValidationError as error:
             first = error.errors()[0]
-            raise ModelError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", where=str(where)) from error
+            field = ".".join(str(part) for part in first["loc"] if part not in ("crop", "fit"))
+            raise ModelError(f"{field}: {first['msg']}", where=str(where)) from error
 
     def save(self, folder: Path | str) -> None:
         """Write the card and `labels.json` (the class names in index order)."""
