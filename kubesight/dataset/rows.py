@@ -1,7 +1,7 @@
 """One line of `annotations.jsonl`, typed, for each of the four tasks.
 
 The schema is that of Azure AutoML for images, with additions that other readers skip: `rle`, `difficult`,
-`truncated`, `occluded`, `group`, `split` and `image_details.bytes`.
+`truncated`, `occluded`, `area`, `image_id`, `group`, `split` and `image_details.bytes`.
 """
 
 from enum import StrEnum
@@ -32,7 +32,10 @@ class ImageDetails(msgspec.Struct, omit_defaults=True):
 
 
 class Box(msgspec.Struct, omit_defaults=True):
-    """One object's box: corners as fractions of width and height, from the upper left, in [0, 1]."""
+    """One object's box: corners as fractions of width and height, from the upper left, in [0, 1].
+
+    `area` is the object's own (of its outline, say) in pixels of the picture, where the source tells it.
+    """
 
     label: str
     topX: float
@@ -43,6 +46,7 @@ class Box(msgspec.Struct, omit_defaults=True):
     difficult: int = 0
     truncated: int = 0
     occluded: int = 0
+    area: float | None = None
 
 
 class Rle(msgspec.Struct):
@@ -56,7 +60,8 @@ class Instance(msgspec.Struct, omit_defaults=True):
     """One object's outline.
 
     `polygon` holds flat x, y rings as fractions of width and height; several rings combine by XOR, so that an inner
-    ring is a hole. `rle` keeps an exact mask where the source had one; it is the truth where both are given.
+    ring is a hole. `rle` keeps an exact mask where the source had one; it is the truth where both are given. `area` is
+    in pixels of the picture, where the source tells it.
     """
 
     label: str
@@ -66,15 +71,20 @@ class Instance(msgspec.Struct, omit_defaults=True):
     difficult: int = 0
     truncated: int = 0
     occluded: int = 0
+    area: float | None = None
 
 
 Part = Literal["train", "validation", "test"]
 
 
 class _Row(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """What every row has: the picture, its group (kept on one side of a split), and its part when the source says."""
+    """What every row has: the picture, its group (kept on one side of a split), and its part when the source says.
+
+    `image_id` is what the source called the picture, where that is not its file's name.
+    """
 
     image_url: str
+    image_id: int | str | None = None
     image_details: ImageDetails | None = None
     group: str | None = None
     split: Part | None = None
