@@ -146,10 +146,7 @@ class Engine:
             except torch.OutOfMemoryError as error:
                 self._halve(window, error)
         if not math.isfinite(loss):
-            raise ModelError(
-                f"the training loss became {loss} in epoch {progress.epoch}",
-                hint="Lower learning_rate, or set gradient_clip_norm.",
-            )
+            raise self._diverged(loss, window)
         if self.settings["gradient_clip_norm"]:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.task.module.parameters(), self.settings["gradient_clip_norm"])
@@ -179,6 +176,17 @@ class Engine:
                 self.scaler.scale(loss).backward()
             total += loss.detach()
         return float(total)
+
+    def _diverged(self, loss: float, window: list[Any]) -> ModelError:
+        """The error of a loss that is no number: nothing of this step is kept, and its pictures are named."""
+        names = [name for batch in window for name in self.task.names(batch)]
+        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+        return ModelError(
+            f"the training loss became {loss} in epoch {self.progress.epoch}, in the batch of "
+            f"{', '.join(names[:8])}{more}",
+            hint="Lower learning_rate, set gradient_clip_norm, or look at the labels of these pictures. The weights "
+            "from before this batch are as they were: the last checkpoint and the best epoch's stay good.",
+        )
 
     def _halve(self, window: list[Any], error: BaseException) -> None:
         """After running out of memory: go on with half the pictures at a time and twice the accumulation."""
@@ -210,13 +218,12 @@ class Engine:
                 # With several processes the others wait in the gathering below: stop there, not here.
                 if self.stop.asked and self.world.size == 1:
                     raise Interrupted
-        joined = _join([rows for rows_of_one in self.world.gather(found) for rows in rows_of_one])
-        return self.task.metrics(joined)
+        return self.task.metrics([one for found_by_one in self.world.gather(found) for one in found_by_one])
 
     def _judge(self, metrics: dict[str, float], speed: dict[str, float]) -> None:
         """Keep the best weights, count towards early stopping, and tell. Ties go to the later epoch."""
         progress, settings = self.progress, self.settings
-        score = metrics.get(self.task.primary_metric)
+        score = self.task.score(metrics)
         if score is None:
             raise ModelError(
                 f"{self.task.primary_metric} is not defined on this validation part",
@@ -328,10 +335,3 @@ def _windows(batches: Iterator[Any], length: int) -> Iterator[list[Any]]:
 def _mix(*numbers: int) -> int:
     """A seed that depends on all the numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
-
-
-def _join(rows: list[Outputs]) -> Outputs:
-    """All processes' rows in order of index."""
-    joined = {name: np.concatenate([part[name] for part in rows]) for name in rows[0]}
-    order = np.argsort(joined["index"])
-    return {name: values[order] for name, values in joined.items()}

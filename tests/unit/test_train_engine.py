@@ -92,10 +92,14 @@ class Blobs(TrainingTask):
         return nn.functional.cross_entropy(forward(points), torch.from_numpy(self.labels)[index])
 
     def predict(self, module: nn.Module, batch: Any) -> Outputs:
-        return {"index": batch[0].numpy(), "logits": module(batch[1]).numpy()}
+        return batch[0].numpy(), module(batch[1]).numpy()
 
-    def metrics(self, outputs: Outputs) -> dict[str, float]:
-        return {"accuracy": float((outputs["logits"].argmax(1) == self.labels[outputs["index"]]).mean())}
+    def metrics(self, outputs: Sequence[Outputs]) -> dict[str, float]:
+        right = [logits.argmax(1) == self.labels[index] for index, logits in outputs]
+        return {"accuracy": float(np.concatenate(right).mean())}
+
+    def names(self, batch: Any) -> list[str]:
+        return [f"point {index}" for index in batch[0].tolist()]
 
 
 def run(output: Path, task: Blobs | None = None, **changes: Any) -> Engine:
@@ -260,3 +264,20 @@ def test_gradients_are_clipped_by_norm(tmp_path: Path) -> None:
     engine.fit()
     assert norms
     assert max(norms) <= 0.01 + 1e-6
+
+
+def test_a_loss_that_is_no_number_names_the_batch_and_leaves_the_checkpoint(tmp_path: Path) -> None:
+    run(tmp_path, number_of_epochs=2)
+    kept = (tmp_path / "checkpoints" / "last.pt").read_bytes()
+    best = (tmp_path / "checkpoints" / "best.safetensors").read_bytes()
+    task = Blobs()
+    task.points[17] = np.nan
+    engine = Engine(
+        task, {**SETTINGS, "number_of_epochs": 3}, ALONE, output=tmp_path, fingerprint={"epochs": 2},
+        metrics_file=tmp_path / "metrics.log",
+    )  # fmt: skip
+    with pytest.raises(ModelError, match="nan in epoch 2") as error:
+        engine.fit()
+    assert "point 17" in str(error.value)
+    assert (tmp_path / "checkpoints" / "last.pt").read_bytes() == kept
+    assert (tmp_path / "checkpoints" / "best.safetensors").read_bytes() == best

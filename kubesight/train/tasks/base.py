@@ -1,14 +1,14 @@
-"""What the engine asks of a task. Classification answers here; detection and segmentation answer the same calls."""
+"""What the engine asks of a task: classification, detection and segmentation answer the same calls."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-Outputs = dict[str, np.ndarray]
+Outputs = Any
+"""What a task keeps of one validation batch, until all of them are judged together; processes exchange it."""
 
 
 class TrainingTask(ABC):
@@ -53,11 +53,19 @@ class TrainingTask(ABC):
 
     @abstractmethod
     def predict(self, module: nn.Module, batch: Any) -> Outputs:
-        """Arrays with one row a picture for a batch that `validation_batches` gave, ready for `metrics`."""
+        """What `metrics` needs of a batch that `validation_batches` gave."""
 
     @abstractmethod
-    def metrics(self, outputs: Outputs) -> dict[str, float]:
-        """All metrics of the whole validation part, from the joined rows in order of index."""
+    def metrics(self, outputs: Sequence[Outputs]) -> dict[str, float]:
+        """All metrics of the whole validation part, from what `predict` gave, batch by batch, in any order."""
+
+    @abstractmethod
+    def names(self, batch: Any) -> list[str]:
+        """The addresses of a training batch's pictures, for messages."""
+
+    def score(self, metrics: dict[str, float]) -> float | None:
+        """What decides which epoch is best, greater is better; None when it is undefined."""
+        return metrics.get(self.primary_metric)
 
     def train_mode(self) -> None:
         """Put the module into training mode; frozen layers may stay in evaluation mode."""

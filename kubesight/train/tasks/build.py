@@ -96,7 +96,7 @@ def _feature_task(
     return FeatureTask(
         classifier(module),
         head,
-        labels=(tables[0].labels, tables[1].labels),
+        tables=tables,
         features=(parts[0], parts[1]),
         device=world.device,
     )

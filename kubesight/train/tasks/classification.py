@@ -119,14 +119,14 @@ class _LabelledTask(TrainingTask):
     """What pictures and cached features share: labels beside inputs, cut into parts, judged by the head."""
 
     def __init__(
-        self, head: ClassificationHead, train: np.ndarray, validation: np.ndarray, device: torch.device
+        self, head: ClassificationHead, tables: tuple[PictureTable, PictureTable], device: torch.device
     ) -> None:
         self.head = head
         self.device = device
         self.primary_metric = head.primary_metric
-        self.train_labels = torch.from_numpy(train)
-        self.validation_labels = torch.from_numpy(validation)
-        self.train_size, self.validation_size = len(train), len(validation)
+        self.table = tables[0]
+        self.train_labels, self.validation_labels = (torch.from_numpy(table.labels) for table in tables)
+        self.train_size, self.validation_size = len(tables[0]), len(tables[1])
 
     def split(self, batch: _Batch, parts: int) -> list[tuple[_Batch, float]]:
         """See the base class; a part has two pictures or more, since batch normalisation cannot train on one."""
@@ -139,16 +139,19 @@ class _LabelledTask(TrainingTask):
         """See the base class."""
         return len(batch.index)
 
-    def metrics(self, outputs: Outputs) -> dict[str, float]:
+    def metrics(self, outputs: Sequence[Outputs]) -> dict[str, float]:
         """See the base class."""
-        return self.head.metrics(outputs["logits"], outputs["labels"])
+        index, labels, logits = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
+        order = np.argsort(index)
+        return self.head.metrics(logits[order], labels[order])
 
-    def _outputs(self, batch: _Batch, logits: torch.Tensor) -> Outputs:
-        return {
-            "index": batch.index.numpy(),
-            "labels": batch.labels.numpy(),
-            "logits": logits.float().cpu().numpy(),
-        }
+    def names(self, batch: _Batch) -> list[str]:
+        """See the base class."""
+        return [self.table.url(index) for index in batch.index.tolist()]
+
+    @staticmethod
+    def _outputs(batch: _Batch, logits: torch.Tensor) -> Outputs:
+        return batch.index.numpy(), batch.labels.numpy(), logits.float().cpu().numpy()
 
 
 class ClassificationTask(_LabelledTask):
@@ -176,7 +179,7 @@ class ClassificationTask(_LabelledTask):
         device: torch.device,
     ) -> None:
         """Remember the parts."""
-        super().__init__(head, tables[0].labels, tables[1].labels, device)
+        super().__init__(head, tables, device)
         self.module = module
         self.train_loader, self.validation_loader = loaders
         self.preprocessing = preprocessing
@@ -223,7 +226,7 @@ class FeatureTask(_LabelledTask):
     Args:
         module: the classifier, on `device`.
         head: loss and metrics.
-        labels: the training and validation labels.
+        tables: the training and validation rows.
         features: training features [n, views, width], and validation features [n, 1, width].
         device: where the classifier runs.
     """
@@ -233,12 +236,12 @@ class FeatureTask(_LabelledTask):
         module: nn.Module,
         head: ClassificationHead,
         *,
-        labels: tuple[np.ndarray, np.ndarray],
+        tables: tuple[PictureTable, PictureTable],
         features: tuple[np.ndarray, np.ndarray],
         device: torch.device,
     ) -> None:
         """Remember the parts."""
-        super().__init__(head, *labels, device)
+        super().__init__(head, tables, device)
         self.module = module
         self.train_features, self.validation_features = features
 
