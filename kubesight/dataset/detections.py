@@ -151,4 +151,6 @@ def region_rle(region: np.ndarray, place: tuple[int, int], height: int, width: i
     joined = np.flatnonzero(places[1:-1:2] == places[2::2]) * 2 + 1
     places = np.delete(places, np.concatenate([joined, joined + 1]))
     counts = np.diff(np.concatenate([[0], places, [height * width]])).tolist()
+    if counts[-1] == 0:
+        counts.pop()  # as COCO's own encoder leaves it: equal masks have equal codes
     return coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
