@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import msgspec
 from msgspec import Raw
 
-from kubesight.convert.coco_file import CocoAnnotation, CocoFile, CocoImage, describe, has_outline, id_key
+from kubesight.convert.coco_file import CocoAnnotation, CocoFile, CocoImage, describe, has_outline, id_key, whole_id
 from kubesight.convert.geometry import Frame, ring_bounds
 from kubesight.convert.layout import annotation_files, choose_files, picture_folders
-from kubesight.convert.objects import make_box, make_masked, make_outlined, make_row
-from kubesight.convert.pictures import Pictures
-from kubesight.convert.reading import NOT_JSON, Problem, Reading, unknown_label
+from kubesight.convert.objects import make_box, make_masked, make_outlined, make_row, shown_area
+from kubesight.convert.pictures import Picture, Pictures
+from kubesight.convert.reading import NOT_JSON, Problem, Reading, join_categories, unknown_label
 from kubesight.convert.registry import Reader, register
 from kubesight.dataset.outlines import rings_cross
 from kubesight.dataset.rle import rle_box
@@ -43,6 +43,7 @@ class CocoReader(Reader):
         super().__init__(reading)
         self._files = choose_files(reading.source, reading.options.get("annotations"), (".json",), _looks_like_coco)
         self._first: CocoFile | None = None
+        self._categories: dict[str, str] = {}
 
     @classmethod
     def mismatch(cls, source: Path, options: Mapping[str, str]) -> str | None:
@@ -70,6 +71,11 @@ class CocoReader(Reader):
             file.note("warning", "few_outlines", message, count=lacking)
         return Task.DETECTION, Task.SEGMENTATION, Task.MULTILABEL
 
+    @property
+    def categories(self) -> dict[str, str]:
+        """The categories of all files that were read."""
+        return self._categories
+
     def rows(self, task: Task) -> Iterator[Row]:
         """One row an image, in the order of `images`."""
         named: set[str] = set()
@@ -77,6 +83,7 @@ class CocoReader(Reader):
         for path, part in self._files:
             file, self._first = self._first or CocoFile(path, self.reading), None
             named.update(file.names.values())
+            self._categories = join_categories([self._categories, file.names])
             yield from _FileRows(file, task, self.reading, part, used)
         for name in sorted(named - used):
             file.note("warning", "unused_class", f"no annotation uses the category {name!r}; it is left out")
@@ -105,14 +112,17 @@ class _FileRows:
             message = f"the size of {image.file_name!r} is not given, and the picture is not opened"
             self._file.note("dropped", "no_size", message, image=True)
             return None
-        objects = [found for entry in entries if (found := self._object(entry, picture.frame)) is not None]
+        objects = [found for entry in entries if (found := self._object(entry, picture)) is not None]
         if entries and not objects:
             message = f"none of the {len(entries)} annotations of {image.file_name!r} can be used"
             self._file.note("dropped", "no_valid_annotation", message, image=True)
             return None
-        return make_row(self._task, picture.url, picture.details, objects, split=self._part)
+        key = whole_id(image.id)
+        return make_row(self._task, picture.url, picture.details, objects, split=self._part, image_id=key)
 
-    def _object(self, entry: Raw, frame: Frame) -> Box | Instance | str | None:
+    def _object(self, entry: Raw, picture: Picture) -> Box | Instance | str | None:
+        frame = picture.frame
+        assert frame is not None
         try:
             annotation = _decode(entry)
         except NOT_JSON as error:
@@ -137,6 +147,8 @@ class _FileRows:
             self._file.note(problem.severity, problem.reason, f"{describe(entry)}: {problem.message}")
         if found is not None:
             self._used.add(label)
+        if isinstance(found, Box | Instance):
+            found.area = shown_area(annotation.area, picture)
         return found
 
 

@@ -41,6 +41,7 @@ class CocoAnnotation(msgspec.Struct, gc=False):
     category_id: Id
     id: Id | None = None
     bbox: list[float | None] | None = None
+    area: Any = None
     iscrowd: Id | bool | None = 0
     segmentation: Raw = Raw()
     attributes: dict[str, Any] | None = None
@@ -190,6 +191,13 @@ class CocoFile:
 def id_key(value: Id) -> str:
     """One spelling of an id, whatever its type: 7, 7.0 and "7" are the same."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def whole_id(value: Id) -> int | str:
+    """An id as the rows keep it: a number or a text."""
+    return (
+        int(value) if isinstance(value, float) and value.is_integer() else value if type(value) is int else str(value)
+    )
 
 
 def has_outline(segmentation: Raw) -> bool:

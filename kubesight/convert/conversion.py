@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kubesight.convert.layout import part_folders
 from kubesight.convert.pictures import images_base
-from kubesight.convert.reading import Problem, Reading
+from kubesight.convert.reading import Problem, Reading, join_categories
 from kubesight.convert.registry import FORMATS, Reader, check_options, find_format, format_of
 from kubesight.dataset.dataset import Dataset, DatasetWriter
 from kubesight.dataset.report import Report
@@ -144,6 +144,8 @@ def _write(output: Path, task: Task, readers: list[tuple[Reader, Part | None]]) 
         first.report.check()
         _check_classes(writer, task, str(first.source))
         first.report.save(writer.folder)
+        if categories := join_categories(reader.categories for reader, _ in readers):
+            writer.source["category_ids"] = categories
     return Dataset(output)
 
 

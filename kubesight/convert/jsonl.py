@@ -12,7 +12,7 @@ import numpy as np
 
 from kubesight.convert.geometry import Frame, pixel_size, ring_bounds
 from kubesight.convert.layout import PART_NAMES, annotation_files, choose_files, picture_folders
-from kubesight.convert.objects import make_box, make_masked, make_outlined, make_row
+from kubesight.convert.objects import make_box, make_masked, make_outlined, make_row, shown_area
 from kubesight.convert.pictures import Picture, Pictures
 from kubesight.convert.reading import NOT_JSON, Problem, Reading, unknown_label
 from kubesight.convert.registry import Reader, register
@@ -24,7 +24,7 @@ from kubesight.errors import DatasetError
 _CORNERS = ("topX", "topY", "bottomX", "bottomY")
 _FLAGS = ("isCrowd", "difficult", "truncated", "occluded")
 _LONGEST_LINE = 1 << 22  # of a first line, when the format is guessed: other JSON may be one line of gigabytes
-_KNOWN_FIELDS = {"image_url", "imageUrl", "image_details", "imageDetails", "split", "group"}
+_KNOWN_FIELDS = {"image_url", "imageUrl", "image_id", "image_details", "imageDetails", "split", "group"}
 _SERVES = {
     Task.CLASSIFICATION: (Task.CLASSIFICATION, Task.MULTILABEL),
     Task.MULTILABEL: (Task.MULTILABEL,),
@@ -59,10 +59,19 @@ class JsonlReader(Reader):
     @property
     def root(self) -> Path:
         """Where the pictures lie: for a data set of ours its own root, else the file's folder."""
+        return Path(self._origin().get("root") or super().root)
+
+    @property
+    def categories(self) -> dict[str, str]:
+        """Those of a data set of ours."""
+        return self._origin().get("category_ids") or {}
+
+    def _origin(self) -> dict[str, Any]:
+        """Where a data set of ours was read from; empty for other files."""
         try:
-            return Path(Dataset(super().root).info.source["root"])
-        except (DatasetError, KeyError):
-            return super().root
+            return Dataset(super().root).info.source
+        except DatasetError:
+            return {}
 
     @classmethod
     def mismatch(cls, source: Path, options: Mapping[str, str]) -> str | None:
@@ -154,7 +163,7 @@ class JsonlReader(Reader):
         if task is Task.CLASSIFICATION:
             label = self._one_label([(line, value.get(self._column)) for line, value in lines], path)
         else:
-            label = self._labels(labels, path, task, _frame(picture))
+            label = self._labels(labels, path, task, picture)
         if label is None or (labels and not label):
             self._note("dropped", "no_valid_annotation", "none of the labels of this picture can be used", path, number)
             return None
@@ -163,10 +172,11 @@ class JsonlReader(Reader):
             self._note("warning", "unknown_part", f"the part {split!r} is not known, and is not kept", path, number)
             split = None
         part = PART_NAMES[str(split).lower()] if split is not None else part
-        group = first.get("group")
+        group, key = first.get("group"), first.get("image_id")
         return make_row(
-            task, picture.url, picture.details, label, split=part, group=None if group is None else str(group)
-        )
+            task, picture.url, picture.details, label, split=part, group=None if group is None else str(group),
+            image_id=key if type(key) in (int, str) else None,
+        )  # fmt: skip
 
     def _one_label(self, labels: list[tuple[int, Any]], path: Path) -> str | None:
         """The one class of a picture; more lines of the same are noted, others refuse the picture."""
@@ -184,7 +194,10 @@ class JsonlReader(Reader):
             return None
         return name
 
-    def _labels(self, items: list[tuple[int, Any]], path: Path, task: Task, frame: Frame) -> list[Box | Instance | str]:
+    def _labels(
+        self, items: list[tuple[int, Any]], path: Path, task: Task, picture: Picture
+    ) -> list[Box | Instance | str]:
+        frame = _frame(picture)
         found: list[Box | Instance | str] = []
         for line, item in items:
             is_object = isinstance(item, dict)
@@ -195,6 +208,8 @@ class JsonlReader(Reader):
                 problems = [problem]
             elif is_object:
                 result, problems = _object(name, item, frame, task)
+                if result is not None:
+                    result.area = shown_area(item.get("area"), picture)
             elif task is Task.MULTILABEL:
                 result, problems = name, []
             else:

@@ -1,8 +1,11 @@
 """From the objects of one picture to its row."""
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 from kubesight.convert.geometry import Frame, fit_box, fit_rings
+from kubesight.convert.pictures import Picture
 from kubesight.convert.reading import Problem
 from kubesight.dataset.outlines import encode_mask, mask_rings, turn_mask
 from kubesight.dataset.rle import rle_mask
@@ -20,15 +23,17 @@ def make_row(
     *,
     split: Part | None = None,
     group: str | None = None,
+    image_id: int | str | None = None,
 ) -> Row:
     """The row of one picture; objects become the sorted set of their classes when the task is multilabel."""
     if task is Task.MULTILABEL and not isinstance(label, str):
         label = sorted({item if isinstance(item, str) else item.label for item in label})
-    return ROW_TYPES[task](image_url=url, image_details=details, label=label, split=split, group=group)  # type: ignore[arg-type]
+    what: dict[str, Any] = {"image_url": url, "image_id": image_id, "image_details": details, "label": label}
+    return ROW_TYPES[task](**what, split=split, group=group)
 
 
 def make_box(
-    label: str, corners: tuple[float, float, float, float], frame: Frame, **flags: int
+    label: str, corners: tuple[float, float, float, float], frame: Frame, **flags: Any
 ) -> tuple[Box | None, list[Problem]]:
     """A box from its corners in the frame's units, by the rules of `fit_box`."""
     fitted, problem = fit_box(*corners, frame)
@@ -37,14 +42,14 @@ def make_box(
 
 
 def make_outlined(
-    label: str, rings: Sequence[Sequence[float | None]], frame: Frame, **flags: int
+    label: str, rings: Sequence[Sequence[float | None]], frame: Frame, **flags: Any
 ) -> tuple[Instance | None, list[Problem]]:
     """An instance from its rings in the frame's units, by the rules of `fit_rings`."""
     polygon, problems = fit_rings(rings, frame)
     return (Instance(label, polygon, None, **flags) if polygon else None), problems
 
 
-def make_masked(label: str, rle: Rle, frame: Frame, **flags: int) -> tuple[Instance | None, list[Problem]]:
+def make_masked(label: str, rle: Rle, frame: Frame, **flags: Any) -> tuple[Instance | None, list[Problem]]:
     """An instance from a run-length mask, kept as it is, with its exact outline beside it.
 
     The mask may be at another scale than the picture, not of another shape.
@@ -65,6 +70,17 @@ def make_masked(label: str, rle: Rle, frame: Frame, **flags: int) -> tuple[Insta
     height, width = mask.shape
     rings = [list(_fractions(ring, width, height)) for ring in mask_rings(mask)]
     return Instance(label, rings, rle=rle, **flags), []
+
+
+def shown_area(area: Any, picture: Picture) -> float | None:
+    """An object's area in pixels of the picture, from that in the units of its annotations; None when that is none."""
+    details, frame = picture.details, picture.frame
+    if type(area) not in (int, float) or not 0 <= area < math.inf:  # the exact types: a boolean is no area
+        return None
+    if details is None or frame is None or not details.width or not details.height:
+        return float(area)
+    drawn, shown = frame.width * frame.height, details.width * details.height
+    return float(area) if drawn == shown else float(area) * shown / drawn
 
 
 def _fractions(ring: list[int], width: int, height: int) -> list[float]:

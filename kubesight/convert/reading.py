@@ -89,6 +89,15 @@ class Reading:
         yield from track(items, what, total=total, console=Console(stderr=True))
 
 
+def join_categories(sources: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """The class names by id of several sources; an id that means different classes in them is left out."""
+    names: dict[str, set[str]] = {}
+    for source in sources:
+        for key, name in source.items():
+            names.setdefault(key, set()).add(name)
+    return {key: known.pop() for key, known in names.items() if len(known) == 1}
+
+
 def unknown_label(label: str, accepted: frozenset[str] | None) -> Problem | None:
     """A problem when `label` is empty or not among the accepted classes."""
     if not label:

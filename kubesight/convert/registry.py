@@ -46,6 +46,11 @@ class Reader(ABC):
         """Stream the rows for `task`; whatever cannot be used becomes a finding."""
 
     @property
+    def categories(self) -> Mapping[str, str]:
+        """The source's own ids of classes, from id to name, known once the rows were read; empty when it has none."""
+        return {}
+
+    @property
     def root(self) -> Path:
         """The folder that the pictures lie under: what the content hash leaves out of their URLs."""
         return self.reading.source if self.reading.source.is_dir() else self.reading.source.parent
