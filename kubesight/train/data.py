@@ -1,8 +1,8 @@
 """Pictures into batches; an augmented view depends on (seed, epoch, picture) alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from kubesight.errors import DatasetError, KubesightError
 from kubesight.modelcard import CropPreprocessing
 
 Key = tuple[int, int]
+Batch = TypeVar("Batch")
 
 
 @dataclass(frozen=True)
@@ -128,13 +129,26 @@ class PictureBatch:
     index: torch.Tensor
     images: torch.Tensor
 
+    def pin_memory(self) -> "PictureBatch":
+        """The same in page-locked memory, for a GPU."""
+        return PictureBatch(self.index.pin_memory(), self.images.pin_memory())
 
-def _collate(items: list[tuple[int, np.ndarray] | KubesightError]) -> PictureBatch | KubesightError:
-    for item in items:
-        if isinstance(item, KubesightError):
-            return item
-    indices, views = zip(*items, strict=True)  # type: ignore[arg-type]
-    return PictureBatch(torch.tensor(indices), torch.from_numpy(np.stack(views)))
+
+def collate_pictures(views: Sequence[tuple[int, np.ndarray]]) -> PictureBatch:
+    """Put views of one size into a batch."""
+    indices, images = zip(*views, strict=True)
+    return PictureBatch(torch.tensor(indices), torch.from_numpy(np.stack(images)))
+
+
+class _Collate(Generic[Batch]):
+    """Collates views, or hands on the first error among them."""
+
+    def __init__(self, collate: Callable[[Sequence[Any]], Batch]) -> None:
+        self.collate = collate
+
+    def __call__(self, items: list[Any]) -> Batch | KubesightError:
+        error = next((item for item in items if isinstance(item, KubesightError)), None)
+        return self.collate(items) if error is None else error
 
 
 class _Keys(Sampler):
@@ -150,29 +164,37 @@ class _Keys(Sampler):
         return len(self.batches)
 
 
-class PictureLoader:
+class PictureLoader(Generic[Batch]):
     """Loads batches with worker processes that live as long as the loader.
 
     Args:
-        views: where pictures come from.
+        views: gives a view, or a KubesightError, by key (epoch, index).
         workers: processes; 0 loads in this one.
-        pin_memory: copy batches to page-locked memory, for a GPU.
+        pin_memory: copy batches to page-locked memory, for a GPU, by their method `pin_memory`.
+        collate: puts the views of a batch together.
     """
 
-    def __init__(self, views: Views, *, workers: int, pin_memory: bool = False) -> None:
+    def __init__(
+        self,
+        views: Dataset,
+        *,
+        workers: int,
+        pin_memory: bool = False,
+        collate: Callable[[Sequence[Any]], Batch] = collate_pictures,  # type: ignore[assignment]
+    ) -> None:
         """Processes start with the first batch."""
         self._keys = _Keys()
         self._loader = DataLoader(
             views,
             batch_sampler=self._keys,
             num_workers=workers,
-            collate_fn=_collate,
+            collate_fn=_Collate(collate),
             persistent_workers=workers > 0,
             pin_memory=pin_memory,
             prefetch_factor=4 if workers else None,
         )
 
-    def load(self, epoch: int, batches: Sequence[Sequence[int]]) -> Iterator[PictureBatch]:
+    def load(self, epoch: int, batches: Sequence[Sequence[int]]) -> Iterator[Batch]:
         """The given batches of indices, in order.
 
         Raises:
