@@ -1,20 +1,19 @@
 """Somebody's predictions brought beside the truth: pictures matched, values checked, nothing guessed in silence."""
 
 import difflib
-import itertools
 import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kubesight.errors import DatasetError
 from kubesight.evaluate.answers import Answers, Truth, judge_names, judge_probabilities
+from kubesight.evaluate.pictures import PictureIndex, path_of, shared_ending
 from kubesight.evaluate.prediction_files import GivenRow, place, read_predictions
 from kubesight.metrics.classification import THRESHOLD
 
@@ -57,7 +56,7 @@ class _Reader:
         self.truth = truth
         self.known = known
         self.index = {name: k for k, name in enumerate(known)}
-        self.pictures = _PictureIndex(truth.urls)
+        self.pictures = PictureIndex(truth.urls)
         self.lines: dict[str, int] = {}
         self.unknown: list[GivenRow] = []
         self.probabilities: NDArray[np.float64] | None = None
@@ -73,7 +72,7 @@ class _Reader:
             self.unknown.append(row)
             return
         self._check_one_of_a_kind(row, url, where)
-        if url != row.picture and _shared_ending(url, row.picture) < len(_path(row.picture).parts):
+        if url != row.picture and shared_ending(url, row.picture) < len(path_of(row.picture).parts):
             self._remark("the picture was found by the end of its path, the beginning differs", where)
         if row.unused:
             self._remark(f"not used: {', '.join(sorted(row.unused))}", where)
@@ -245,47 +244,3 @@ def _probabilities(values: list[Any], names: Sequence[str], where: str) -> NDArr
             hint="Scores (logits) or per cent must be turned into probabilities first, by softmax or sigmoid.",
         )
     return array.clip(0.0, 1.0)
-
-
-class _PictureIndex:
-    """Finds a data set's picture by what somebody else calls it."""
-
-    def __init__(self, urls: Sequence[str]) -> None:
-        self.rows: dict[str, list[int]] = {}
-        for position, url in enumerate(urls):
-            self.rows.setdefault(url, []).append(position)
-        self.by_name: dict[str, list[str]] = {}
-        for url in self.rows:
-            self.by_name.setdefault(_path(url).name, []).append(url)
-
-    def find(self, picture: str, where: str) -> str | None:
-        """The URL of the only picture that it can be, or None.
-
-        Raises:
-            DatasetError: it can be several.
-        """
-        if picture in self.rows:
-            return picture
-        alike = self.by_name.get(_path(picture).name, [])
-        shared = [_shared_ending(url, picture) for url in alike]
-        found = [url for url, length in zip(alike, shared, strict=True) if length == max(shared)]
-        if len(found) > 1:
-            raise DatasetError(
-                f"{picture!r} can be {len(found)} pictures of the data set: {found[0]}, {found[1]}, ...",
-                where=where,
-                hint="Give the picture's whole URL as the data set has it.",
-            )
-        return found[0] if found else None
-
-
-def _shared_ending(one: str, other: str) -> int:
-    """How many parts of two paths agree, from the file name upwards."""
-    pairs = zip(reversed(_path(one).parts), reversed(_path(other).parts), strict=False)
-    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
-
-
-def _path(picture: str) -> PurePosixPath:
-    """The path in a URL or a file name, with either kind of slash."""
-    scheme, mark, rest = picture.partition("://")
-    path = unquote(rest) if mark and scheme == "file" else rest if mark else picture
-    return PurePosixPath(path.replace("\\", "/"))
