@@ -117,6 +117,7 @@ def lines(
     y_label: str = "",
     *,
     diagonal: bool = False,
+    marks: Mapping[str, tuple[float, float]] | None = None,
     title: str = "",
 ) -> Html:
     """Lines through points.
@@ -126,6 +127,7 @@ def lines(
         x_label: name and unit of the x axis.
         y_label: name and unit of the y axis.
         diagonal: draw y = x, for a reader to compare with (chance in a ROC curve, perfect calibration).
+        marks: name of a series to one point of it that is ringed.
         title: the heading over the chart.
     """
     curves = {name: _points(xs, ys) for name, (xs, ys) in series.items()}
@@ -141,6 +143,8 @@ def lines(
         parts.append(f'<path class="d" d="M{x(low):g} {y(low):g}L{x(high):g} {y(high):g}"/>')
     for index, (name, points) in enumerate(curves.items()):
         parts.append(_curve(name, points, x, y, series_colour(index)))
+        if marks and name in marks:
+            parts.append(_mark(name, marks[name], x, y, series_colour(index)))
     named = [name for name in curves if name]
     below = legend(named, [series_colour(list(curves).index(name)) for name in named]) if named else Html()
     return chart(join(parts), title=title, label=f"{y_label} against {x_label}", below=below)
@@ -222,3 +226,9 @@ def _curve(name: str, points: np.ndarray, x: Scale, y: Scale, colour: str) -> Ht
                 f"<title>{escape(said)}{number(whole(vx))}, {number(whole(vy))}</title></circle>"
             )
     return join(parts)
+
+
+def _mark(name: str, point: tuple[float, float], x: Scale, y: Scale, colour: str) -> Html:
+    place = f'cx="{x(point[0]):g}" cy="{y(point[1]):g}" r="5"'
+    said = escape(f"{name}: {number(whole(point[0]))}, {number(whole(point[1]))}")
+    return Html(f'<circle class="m" {place} style="stroke:{colour}"><title>{said}</title></circle>')

@@ -88,20 +88,41 @@ svg .g{stroke:var(--grid);fill:none}
 svg .a{stroke:var(--muted);fill:none}
 svg .d{stroke:var(--muted);fill:none;stroke-dasharray:4 4}
 svg .l{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}
+svg .m{fill:var(--card);stroke-width:3}
 svg .c{fill:var(--s0)}
 svg .e{fill:var(--grid);fill-opacity:.45}
 svg text.k{fill:var(--text);text-anchor:middle}
 svg text.k.i{fill:var(--strong)}
 .wide{overflow:auto;max-width:100%}
 .key{display:flex;flex-wrap:wrap;gap:2px 14px;margin:4px 0 0;font-size:13px;color:var(--muted)}
-.chip{margin-right:8px}
 .key span,.chip{display:inline-flex;align-items:center;gap:6px;overflow-wrap:anywhere}
+.chip{margin-right:8px;align-items:baseline}
 .key i,.chip i{flex:none;width:11px;height:11px;border-radius:3px}
 .pictures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,var(--w,140px)),1fr));gap:14px 12px;
 margin-bottom:16px}
 .pictures figure{margin:0}
 .pictures img{display:block;width:100%;height:auto;border-radius:6px;background:var(--grid)}
 .pictures figcaption{margin-top:4px;line-height:1.35}
+.scenes{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,430px),1fr));gap:18px 16px;
+margin-bottom:16px;align-items:start}
+.scenes figure{margin:0;min-width:0}
+.scenes figcaption{margin-top:5px;line-height:1.4}
+.scenes figure:has(.zoom input:checked){grid-column:1/-1}
+.zoom{float:right;margin-left:10px;cursor:pointer}
+.zoom input,.switches input{margin:0 4px 0 0;vertical-align:-1px;accent-color:var(--muted)}
+svg.over{max-width:none;border-radius:6px;background:#3a424a;overflow:hidden}
+svg.over path{fill:none;stroke-width:2;vector-effect:non-scaling-stroke;pointer-events:all}
+svg.over path.o{stroke:#000;stroke-width:4;stroke-opacity:.5;pointer-events:none}
+svg.over path.dash{stroke-width:1.5;stroke-dasharray:5 4}
+svg.over path.o.dash{stroke-width:2.5;stroke-opacity:.35;stroke-dasharray:none}
+svg.over text{font-size:22px;font-weight:600;paint-order:stroke;stroke:#000;stroke-opacity:.8;stroke-width:5px;
+stroke-linejoin:round;pointer-events:none}
+.scenes figure:has(.zoom input:checked) svg text{font-size:13px;stroke-width:3px}
+.switches{display:flex;flex-wrap:wrap;gap:6px 18px;margin:0 0 14px;font-size:14px}
+.switches label{display:inline-flex;align-items:center;gap:5px;cursor:pointer}
+.switches i{flex:none;width:20px;height:14px;border:2px solid;border-radius:2px;background:#3a424a}
+details{margin-bottom:16px}
+summary{cursor:pointer;margin-bottom:12px;font-weight:620}
 ul.notes{list-style:none;margin:0 0 16px;padding:0;display:grid;gap:8px}
 ul.notes li{padding:8px 13px;border-radius:8px;border-left:4px solid;overflow-wrap:anywhere}
 ul.notes li.warning{background:var(--warn-bg);border-color:var(--warn)}
@@ -114,10 +135,17 @@ main section>:last-child,.side>*>:last-child{margin-bottom:0}
 .scroll{max-height:none;overflow:visible}th{position:static}figure,.tile,li,tr{break-inside:avoid}}
 """
 
+# Layers of drawings: their colours are set by each drawing; a check box without its tick hides its layer.
+_LAYER_RULES = "".join(
+    f"svg.over path.k{k}{{stroke:var(--k{k})}}svg.over text.k{k}{{fill:var(--k{k})}}"
+    f"section:has(.w{k}:not(:checked)) svg.over .k{k}{{display:none}}"
+    for k in range(9)
+)
+
 CSS = (
     f":root{{color-scheme:light dark;{_variables(LIGHT, SERIES_LIGHT)}}}"
     f"@media screen and (prefers-color-scheme:dark){{:root{{{_variables(DARK, SERIES_DARK)}}}}}"
-    f"{_RULES}"
+    f"{_LAYER_RULES}{_RULES}"
 )
 
 
