@@ -102,7 +102,8 @@ def merge(parts: Sequence[tuple[Detections, Tile | None]], width: int, height: i
     of the same class from another view that stays, and that scores at least `MERGE_SCORE` of it. The score of the piece
     may be the higher one, as half a nucleus is as good a nucleus as any; but a very unsure box around everything takes
     nothing in. Two halves from two tiles both go where the whole picture, or another tile, shows the object whole;
-    where none does, both stay, since no box was found that could take their place.
+    where none does, they stay, since no box was found that could take their place (but a piece that lies almost
+    wholly inside a larger piece goes).
 
     A small object in front of a larger one of its class does not touch an inner edge, save by chance, and where it
     does, another tile or the whole picture shows it away from that edge: its box stays, whatever the scores are. That

@@ -128,7 +128,7 @@ def drop_degenerate(
     """
     kept = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
     if masks is not None:
-        kept &= masks.flatten(1).any(dim=1)
+        kept &= masks.flatten(1).any(dim=1).bool()  # of bytes it gives bytes
     if kept.all():
         return boxes, labels, masks
     return boxes[kept], labels[kept], None if masks is None else masks[kept]
