@@ -116,14 +116,13 @@ class FoundObjects:
             return self
         return self.select(np.argsort(self.image, kind="stable"))
 
-    def ranked(self) -> Self:
-        """The detections by falling score; equal scores by picture, then in the order given.
+    def ranking(self) -> Ints:
+        """[n] indices by falling score; equal scores by picture, then in the order given.
 
         The order of pictures, and nothing else, decides between equal scores of different pictures: it does not
         matter in which order processes handed in their shares.
         """
-        ordered = self.by_picture()
-        return ordered.select(np.argsort(-ordered.score, kind="stable"))
+        return np.lexsort((self.image, -self.score))
 
 
 def check_labels(truth: TrueObjects, found: FoundObjects, classes: Sequence[str]) -> None:
@@ -138,13 +137,25 @@ def check_labels(truth: TrueObjects, found: FoundObjects, classes: Sequence[str]
 
 
 def check_masks(truth: TrueObjects, found: FoundObjects) -> None:
-    """Refuse to compare masks where there are none.
+    """Refuse to compare masks where there are none, or where one has another size than its picture.
 
     Raises:
         ValueError: one of the two sides has no masks.
+        DatasetError: a labelled mask has not the size of its picture.
+        ModelError: a mask that was found has not.
     """
     if truth.masks is None or found.masks is None:
         raise ValueError("masks are to be compared, but the objects have boxes only")
+    sizes = truth.sizes.tolist()
+    for objects, masks, error in ((truth, truth.masks, DatasetError), (found, found.masks, ModelError)):
+        for picture, mask in zip(objects.image.tolist(), masks, strict=True):
+            if mask["size"][1] != sizes[picture][0] or mask["size"][0] != sizes[picture][1]:
+                raise error(
+                    f"a mask of {mask['size'][1]} x {mask['size'][0]} pixels on a picture of "
+                    f"{sizes[picture][0]} x {sizes[picture][1]}",
+                    where=f"picture {picture}",
+                    hint="A mask's size is [height, width], and must be that of the labelled picture.",
+                )
 
 
 def _check_range(index: Ints, limit: int) -> None:

@@ -73,6 +73,12 @@ def overlaps(
     )
 
 
+def best_of_each(pairs: Overlaps) -> Overlaps:
+    """The pair of the greatest overlap of each detection, the first of equals, by detection."""
+    ordered = pairs.select(np.lexsort((pairs.true, -pairs.iou, pairs.found)))
+    return ordered.select(np.diff(ordered.found, prepend=-1) != 0)
+
+
 def box_iou(a: Floats, b: Floats, *, inclusive_pixels: bool = False) -> Floats:
     """Intersection over union of each box with the box of the same row, in [0, 1]; 0 for two boxes without area.
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from kubesight.errors import HyperparameterError
 from kubesight.metrics.objects import Bools, Floats, FoundObjects, Ints, TrueObjects, check_labels
-from kubesight.metrics.overlap import Overlaps, overlaps
+from kubesight.metrics.overlap import Overlaps, best_of_each, overlaps
 
 SMALLEST_IOU, LARGEST_IOU = 0.1, 1.0
 
@@ -68,19 +68,20 @@ class VocResult:
 
 @dataclass(frozen=True)
 class Matching:
-    """What became of each detection, in the order of `found`.
+    """What became of each detection of a ranking.
 
     Attributes:
-        found: the detections, ranked (`FoundObjects.ranked`).
-        hit: [n] true positives.
-        left_out: [n] detections that count neither way.
         match: [n] the labelled object that each true positive found, else -1.
+        left_out: [n] detections that count neither way.
     """
 
-    found: FoundObjects
-    hit: Bools
-    left_out: Bools
     match: Ints
+    left_out: Bools
+
+    @property
+    def hit(self) -> Bools:
+        """[n] true positives."""
+        return self.match >= 0
 
 
 def voc_metrics(
@@ -109,52 +110,61 @@ def voc_metrics(
         HyperparameterError: the threshold is out of range.
         ValueError: an index is that of no class or picture, or masks are asked for where there are none.
     """
-    matching = voc_matching(
-        truth, found, classes, iou_threshold=iou_threshold, inclusive_pixels=inclusive_pixels, masks=masks
-    )
+    check_iou_threshold(iou_threshold)
+    check_labels(truth, found, classes)
+    ranked = found.select(found.ranking())
+    pairs = overlaps(truth, ranked, masks=masks, inclusive_pixels=inclusive_pixels and not masks)
+    matching = voc_matching(truth, len(ranked), pairs, iou_threshold)
     to_find = np.bincount(truth.label[~truth.ignored], minlength=len(classes)).tolist()
-    counted = np.flatnonzero(~matching.left_out)
-    # A stable sort by class keeps the ranking within each.
-    counted = counted[np.argsort(matching.found.label[counted], kind="stable")]
-    bounds = np.searchsorted(matching.found.label[counted], np.arange(len(classes) + 1)).tolist()
     curves = []
-    for k, name in enumerate(classes):
-        members = counted[bounds[k] : bounds[k + 1]]
+    for k, members in enumerate(members_of_classes(ranked.label, ~matching.left_out, len(classes))):
         hit = matching.hit[members]
         precision = average_precision(hit, to_find[k], eleven_points=eleven_points)
-        curves.append(ClassCurve(name, to_find[k], matching.found.score[members], hit, precision))
+        curves.append(ClassCurve(classes[k], to_find[k], ranked.score[members], hit, precision))
     defined = [curve.average_precision for curve in curves if curve.average_precision is not None]
     return VocResult(float(np.mean(defined)) if defined else None, curves)
 
 
-def voc_matching(
-    truth: TrueObjects,
-    found: FoundObjects,
-    classes: Sequence[str],
-    *,
-    iou_threshold: float = 0.5,
-    inclusive_pixels: bool = False,
-    masks: bool = False,
-) -> Matching:
-    """Which detections are right by the development kit's rule; arguments and errors as for `voc_metrics`."""
+def check_iou_threshold(iou_threshold: float) -> None:
+    """Refuse an overlap threshold outside [0.1, 1].
+
+    Raises:
+        HyperparameterError: it is outside.
+    """
     if not SMALLEST_IOU <= iou_threshold <= LARGEST_IOU:
         raise HyperparameterError(
             f"an overlap threshold of {iou_threshold} is out of range",
             hint=f"Choose one from {SMALLEST_IOU} to {LARGEST_IOU}.",
         )
-    check_labels(truth, found, classes)
-    ranked = found.ranked()
-    best = _best_of_each(overlaps(truth, ranked, masks=masks, inclusive_pixels=inclusive_pixels and not masks))
+
+
+def voc_matching(truth: TrueObjects, detections: int, pairs: Overlaps, iou_threshold: float) -> Matching:
+    """Which detections are right by the development kit's rule.
+
+    Args:
+        truth: the labelled objects.
+        detections: how many there are; pairs number them by rank.
+        pairs: overlaps of objects and detections of one class.
+        iou_threshold: the overlap from which a detection is right.
+    """
+    best = best_of_each(pairs)
     best = best.select(best.iou >= iou_threshold)
     ignored = truth.ignored[best.true]
-    left_out = np.zeros(len(ranked), bool)
+    left_out = np.zeros(detections, bool)
     left_out[best.found[ignored]] = True
     best = best.select(~ignored)
     # The first detection of the ranking that looks at an object gets it.
     objects, first = np.unique(best.true, return_index=True)
-    match = np.full(len(ranked), -1, np.int64)
+    match = np.full(detections, -1, np.int64)
     match[best.found[first]] = objects
-    return Matching(ranked, match >= 0, left_out, match)
+    return Matching(match, left_out)
+
+
+def members_of_classes(label: Ints, keep: Bools, classes: int) -> list[Ints]:
+    """Indices of the kept members of each class, in their order."""
+    kept = np.flatnonzero(keep)
+    kept = kept[np.argsort(label[kept], kind="stable")]
+    return np.split(kept, np.searchsorted(label[kept], np.arange(1, classes)))[:classes]
 
 
 def average_precision(hit: Bools, ground_truths: int, *, eleven_points: bool = False) -> float | None:
@@ -184,10 +194,3 @@ def average_precision(hit: Bools, ground_truths: int, *, eleven_points: bool = F
     # Recall >= i / 10 in whole numbers: tenths are no binary fractions.
     places = np.searchsorted(hits * 10, np.arange(11) * ground_truths, side="left")
     return float(np.append(envelope, 0.0)[places].sum() / 11)
-
-
-def _best_of_each(pairs: Overlaps) -> Overlaps:
-    """The pair of the greatest overlap of each detection, the first of equals, by detection."""
-    order = np.lexsort((pairs.true, -pairs.iou, pairs.found))
-    ordered = pairs.select(order)
-    return ordered.select(np.diff(ordered.found, prepend=-1) != 0)
