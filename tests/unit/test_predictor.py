@@ -16,7 +16,8 @@ from kubesight.modelcard import WEIGHTS_FILE, CropPreprocessing, ModelCard
 from kubesight.models.build import build_model, load_trained
 from kubesight.models.names import find_model
 from kubesight.models.weights import save_weights
-from kubesight.serving.predictor import load_predictor, to_probabilities
+from kubesight.serving.classifier import to_probabilities
+from kubesight.serving.predictor import load_predictor
 
 NAME = "timm/test_resnet"
 RESIZE, CROP = 48, 40
