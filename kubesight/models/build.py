@@ -3,7 +3,6 @@
 import difflib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +11,15 @@ import torch
 from torch import nn
 
 from kubesight.errors import ModelError
-from kubesight.modelcard import CARD_FILE, WEIGHTS_FILE, ModelCard, Triple
+from kubesight.modelcard import CARD_FILE, WEIGHTS_FILE, ModelCard
+from kubesight.models.built import BuiltModel
+from kubesight.models.detectors import load_detector
 from kubesight.models.head import head_prefixes, start_anew
-from kubesight.models.names import ModelSpec, find_model
-from kubesight.models.weights import fetch, fit, library_weights, load_weights, read_state_dict
+from kubesight.models.names import CLASSIFICATION_TASKS, ModelSpec, find_model
+from kubesight.models.weights import fetch, fit, library_weights, load_weights, model_folder_state, read_state_dict
 from kubesight.storage.files import sha256_file
 
 _log = logging.getLogger("kubesight")
-
-
-@dataclass
-class BuiltModel:
-    """A network ready to be trained.
-
-    `mean` and `std` (one value a channel, of values in [0, 1]) are those that its weights expect. `weights` says where
-    the weights came from: `source` (none, default, path, url, model), `detail`, and `sha256` of the file.
-    """
-
-    module: nn.Module
-    mean: Triple
-    std: Triple
-    weights: dict[str, Any]
 
 
 def build_model(
@@ -83,6 +70,8 @@ def load_trained(model_dir: Path | str, device: torch.device | str = "cpu") -> t
     card = ModelCard.load(model_dir)
     if card.framework != "torch":
         raise ModelError(f"a {card.framework} model, which this part of kubesight does not run", where=str(model_dir))
+    if card.task not in CLASSIFICATION_TASKS:
+        return load_detector(model_dir, card).to(device).eval(), card
     built = build_model(find_model(card.model_name), len(card.classes), image_size=card.crop.crop_size)
     load_weights(built.module, Path(model_dir) / WEIGHTS_FILE)
     return built.module.to(device).eval(), card
@@ -180,23 +169,7 @@ def _from_library(
 
 def _from_model_folder(spec: ModelSpec, module: nn.Module, folder: Path, classes: Sequence[str] | None) -> BuiltModel:
     """Go on from an earlier training; the classifier is kept only when its classes are the same."""
-    card = ModelCard.load(folder)
-    if card.model_name != spec.name:
-        raise ModelError(
-            f"the model to go on from is a {card.model_name}, not a {spec.name}",
-            where=str(folder),
-            hint=f"Set model_name to {card.model_name}, or name other weights.",
-        )
-    file = folder / WEIGHTS_FILE
-    heads = head_prefixes(module)
-    same = classes is not None and list(classes) == card.classes
-    state = read_state_dict(file)
-    if not same:
-        state = {key: value for key, value in state.items() if key.rpartition(".")[0] not in heads}
-    record: dict[str, Any] = {"source": "model", "detail": str(folder), "sha256": sha256_file(file)}
-    record["fit"] = fit(module, state, heads, name=str(file))
-    _log.info(
-        "going on from the model in %s; its classifier is %s", folder,
-        "kept" if same else "started anew, since its classes are not those of the data",
-    )  # fmt: skip
-    return BuiltModel(module, card.preprocessing.mean, card.preprocessing.std, record)
+    state, record = model_folder_state(spec, module, folder, classes)
+    record["fit"] = fit(module, state, head_prefixes(module), name=str(folder / WEIGHTS_FILE))
+    colours = ModelCard.load(folder).preprocessing
+    return BuiltModel(module, colours.mean, colours.std, record)

@@ -1,12 +1,23 @@
-"""The last layer of a classification network, and the features that it reads."""
+"""The last layers of a network, which tell the classes apart, and the features that a classifier reads."""
 
 import torch
 from torch import nn
+from torchvision.models.detection import FCOS, FasterRCNN, MaskRCNN, RetinaNet
+from torchvision.models.detection.ssd import SSD
 
 from kubesight.errors import ModelError
 
 
 def _heads(module: nn.Module) -> list[nn.Module]:
+    """The layers whose size depends on the number of classes."""
+    if isinstance(module, FasterRCNN):
+        masks = [module.roi_heads.mask_predictor.mask_fcn_logits] if isinstance(module, MaskRCNN) else []
+        return [module.roi_heads.box_predictor, *masks]
+    if isinstance(module, RetinaNet | FCOS):
+        return [module.head.classification_head.cls_logits]
+    if isinstance(module, SSD):
+        blocks = module.head.classification_head.module_list  # one a level; those of SSDlite begin with a depthwise one
+        return [block[-1] if isinstance(block, nn.Sequential) else block for block in blocks]
     found = module.get_classifier()  # type: ignore[operator]
     return list(found) if isinstance(found, tuple | list) else [found]
 
@@ -40,11 +51,21 @@ def start_anew(module: nn.Module) -> None:
     +-1/sqrt(classes), starts at a loss of 4 to 6 with ten classes, which a short training does not make up for.
     Zeros are the choice of Kolesnikov et al., "Big Transfer", and of Dosovitskiy et al., "An Image is Worth 16x16
     Words", when they fine-tune.
+
+    The new heads of a detector keep the weights that they were made with: those of RetinaNet and FCOS begin, by their
+    papers, at a probability of 0.01 for every class at every place, and zeros would say 0.5.
     """
+    if is_detector(module):
+        return
     with torch.no_grad():
         for layer in _heads(module):
             for parameter in layer.parameters():
                 parameter.zero_()
+
+
+def is_detector(module: nn.Module) -> bool:
+    """Whether a network finds objects; else it classifies whole pictures."""
+    return isinstance(module, FasterRCNN | RetinaNet | FCOS | SSD)
 
 
 def has_prefix(name: str, prefixes: list[str]) -> bool:

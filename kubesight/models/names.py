@@ -1,6 +1,7 @@
 """The names that a job file may give for `model_name`, and what each stands for. Imports no framework."""
 
 import difflib
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,7 +10,7 @@ from kubesight.errors import ModelError
 
 Family = Literal[
     "convnet", "seresnext", "vits16r224", "vitb16r224", "vitl16r224", "timm",
-    "yolov5", "fasterrcnn", "retinanet", "maskrcnn", "keras",
+    "yolov5", "fasterrcnn", "retinanet", "fcos", "ssd", "maskrcnn", "keras",
 ]  # fmt: skip
 
 CLASSIFICATION_TASKS = frozenset({Task.CLASSIFICATION, Task.MULTILABEL})
@@ -21,7 +22,8 @@ class ModelSpec:
 
     `library_name` is what the library calls it (`seresnext50_32x4d` of timm for `seresnext`). `family` groups models
     that share hyperparameter defaults and rules. `size` is the only input size that the architecture takes, in pixels,
-    or None when any will do.
+    or None when any will do. A detector's `library_name` is that of the whole detector, or of its backbone where the
+    library has but that.
     """
 
     name: str
@@ -45,6 +47,22 @@ _DEPTHS = (18, 34, 50, 101, 152)
 _DETECTION = frozenset({Task.DETECTION})
 _SEGMENTATION = frozenset({Task.SEGMENTATION})
 
+_DETECTORS: dict[str, tuple[Family, frozenset[Task]]] = {
+    "fasterrcnn_": ("fasterrcnn", _DETECTION),
+    "retinanet_": ("retinanet", _DETECTION),
+    "fcos_": ("fcos", _DETECTION),
+    "ssd": ("ssd", _DETECTION),
+    "maskrcnn_": ("maskrcnn", _SEGMENTATION),
+}
+"""How torchvision's names of detectors begin."""
+
+
+def _rcnn(family: Family, tasks: frozenset[Task], depth: int) -> ModelSpec:
+    """Faster or Mask R-CNN on a ResNet; torchvision puts them together for 50 layers."""
+    name = f"{family}_resnet{depth}_fpn"
+    return ModelSpec(name, tasks, family, "torchvision", name if depth == 50 else f"resnet{depth}")
+
+
 _SPECS = (
     _classifier("mobilenetv2", "mobilenetv2_100"),
     *(_classifier(f"resnet{depth}", f"resnet{depth}") for depth in _DEPTHS),
@@ -55,18 +73,15 @@ _SPECS = (
     _classifier("vitb16r224", "vit_base_patch16_224", "vitb16r224", 224),
     _classifier("vitl16r224", "vit_large_patch16_224", "vitl16r224", 224),
     ModelSpec("yolov5", _DETECTION, "yolov5", "kubesight", "yolov5"),
-    *(
-        ModelSpec(f"fasterrcnn_resnet{depth}_fpn", _DETECTION, "fasterrcnn", "torchvision", f"resnet{depth}")
-        for depth in _DEPTHS
-    ),
-    ModelSpec("retinanet_resnet50_fpn", _DETECTION, "retinanet", "torchvision", "resnet50"),
-    *(
-        ModelSpec(f"maskrcnn_resnet{depth}_fpn", _SEGMENTATION, "maskrcnn", "torchvision", f"resnet{depth}")
-        for depth in _DEPTHS
-    ),
+    *(_rcnn("fasterrcnn", _DETECTION, depth) for depth in _DEPTHS),
+    ModelSpec("retinanet_resnet50_fpn", _DETECTION, "retinanet", "torchvision", "retinanet_resnet50_fpn"),
+    *(_rcnn("maskrcnn", _SEGMENTATION, depth) for depth in _DEPTHS),
 )
 
 MODELS: dict[str, ModelSpec] = {spec.name: spec for spec in _SPECS}
+
+PREFIXES = ("timm", "keras", "torchvision", "fasterrcnn_timm", "maskrcnn_timm")
+"""Libraries whose further models `find_model` knows, as `PREFIX/NAME`."""
 
 DEFAULT_MODEL: dict[Task, str] = {
     Task.CLASSIFICATION: "seresnext",
@@ -77,7 +92,10 @@ DEFAULT_MODEL: dict[Task, str] = {
 
 
 def find_model(name: str) -> ModelSpec:
-    """The architecture behind a name of the job file: one of `MODELS`, `timm/NAME` or `keras/NAME`.
+    """The architecture behind a name of the job file.
+
+    One of `MODELS`, `timm/NAME` and `keras/NAME` for classification, `torchvision/NAME` for any detector of
+    torchvision, `fasterrcnn_timm/NAME` and `maskrcnn_timm/NAME` for these on any timm network with stages.
 
     Raises:
         ModelError: nobody knows the name; the nearest known ones are given.
@@ -85,10 +103,37 @@ def find_model(name: str) -> ModelSpec:
     if name in MODELS:
         return MODELS[name]
     library, _, library_name = name.partition("/")
-    if library == "timm" and library_name:
-        return ModelSpec(name, CLASSIFICATION_TASKS, "timm", "timm", library_name)
-    if library == "keras" and library_name:
-        return ModelSpec(name, CLASSIFICATION_TASKS, "keras", "keras", library_name)
-    near = difflib.get_close_matches(name, MODELS, n=3, cutoff=0.5)
+    if library_name:
+        if library == "timm":
+            return ModelSpec(name, CLASSIFICATION_TASKS, "timm", "timm", library_name)
+        if library == "keras":
+            return ModelSpec(name, CLASSIFICATION_TASKS, "keras", "keras", library_name)
+        if library == "torchvision":
+            return _torchvision_detector(name, library_name)
+        if library == "fasterrcnn_timm":
+            return ModelSpec(name, _DETECTION, "fasterrcnn", "timm", library_name)
+        if library == "maskrcnn_timm":
+            return ModelSpec(name, _SEGMENTATION, "maskrcnn", "timm", library_name)
+    known = [*MODELS, *(f"{prefix}/{library_name}" for prefix in PREFIXES if library_name)]
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"Did you mean {' or '.join(near)}?" if near else "`kubesight models` lists the names."
     raise ModelError(f"unknown model name {name!r}", where="model_name", hint=hint)
+
+
+def _torchvision_detector(name: str, library_name: str) -> ModelSpec:
+    """A detector of torchvision; whether there is one of this name is asked when it is built."""
+    for start, (family, tasks) in _DETECTORS.items():
+        if library_name.startswith(start):
+            size = re.match(r"ssd(?:lite)?(\d+)", library_name)
+            return ModelSpec(name, tasks, family, "torchvision", library_name, int(size[1]) if size else None)
+    if library_name.startswith("keypointrcnn"):
+        raise ModelError(
+            f"{name} finds the key points of people, which no task here asks for",
+            where="model_name",
+            hint="Take a torchvision/fasterrcnn_... or torchvision/maskrcnn_... detector.",
+        )
+    raise ModelError(
+        f"{name} is no detector of torchvision",
+        where="model_name",
+        hint=f"Their names begin with {', '.join(_DETECTORS)}; classification networks are timm/NAME.",
+    )

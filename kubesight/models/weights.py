@@ -8,6 +8,7 @@ import pickle
 import shutil
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
@@ -20,7 +21,9 @@ from safetensors import SafetensorError
 from torch import nn
 
 from kubesight.errors import ModelError
-from kubesight.models.head import has_prefix, start_anew
+from kubesight.modelcard import WEIGHTS_FILE, ModelCard
+from kubesight.models.head import has_prefix, head_prefixes, start_anew
+from kubesight.models.names import ModelSpec
 from kubesight.storage.files import atomic_file, sha256_file
 
 State = dict[str, torch.Tensor]
@@ -78,6 +81,66 @@ def library_weights(name: str) -> Path:
             where="weights",
             hint=NO_DOWNLOAD_HINT,
         ) from error
+
+
+def published(url: str, what: str) -> Path:
+    """The file of weights that torchvision publishes: from torch hub's cache folder, or downloaded into it.
+
+    Args:
+        url: the address; its file name ends with the start of the file's SHA-256, which is checked.
+        what: what to call them in messages.
+
+    Raises:
+        ModelError: they cannot be downloaded.
+    """
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(url).path).name
+    if path.is_file():
+        return path
+    try:
+        _probe(url)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path), path.stem.rpartition("-")[2], progress=False)
+    except (OSError, RuntimeError) as error:  # the latter when the file's hash is another one
+        raise ModelError(
+            f"the weights of {what} cannot be downloaded: {error}", where=url, hint=NO_DOWNLOAD_HINT
+        ) from error
+    return path
+
+
+def model_folder_state(
+    spec: ModelSpec, module: nn.Module, folder: Path, classes: Sequence[str] | None
+) -> tuple[State, dict[str, Any]]:
+    """The tensors of a model folder to go on from, and the record of it.
+
+    Args:
+        spec: the architecture.
+        module: its network, for the classes to come.
+        folder: the model folder.
+        classes: the class names in index order; when they are the folder's, its classifier's tensors are kept.
+
+    Raises:
+        ModelError: the folder holds another architecture, or its weights cannot be read.
+    """
+    card = ModelCard.load(folder)
+    if card.model_name != spec.name:
+        raise ModelError(
+            f"the model to go on from is a {card.model_name}, not a {spec.name}",
+            where=str(folder),
+            hint=f"Set model_name to {card.model_name}, or name other weights.",
+        )
+    state = read_state_dict(folder / WEIGHTS_FILE)
+    same = classes is not None and list(classes) == card.classes
+    if not same:
+        heads = head_prefixes(module)
+        state = {key: value for key, value in state.items() if not has_prefix(key, heads)}
+    record: dict[str, Any] = {"source": "model", "detail": str(folder), "sha256": sha256_file(folder / WEIGHTS_FILE)}
+    if "batch_norm_eps" in card.weights:
+        record["batch_norm_eps"] = card.weights["batch_norm_eps"]
+    _log.info(
+        "going on from the model in %s; its classifier is %s", folder,
+        "kept" if same else "started anew, since its classes are not those of the data",
+    )  # fmt: skip
+    return state, record
 
 
 def _probe(url: str) -> None:
