@@ -42,6 +42,9 @@ class ErrorBreakdown:
         average_precision: as it is, None without objects to find.
         found_kind: [detections] the kind of each detection, an index of `KINDS`, or `RIGHT` or `LEFT_OUT`; in the
             order given, below the score threshold too.
+        target: [detections] the object that each true positive found, or that a localisation or class error is
+            about; else -1.
+        missed: [objects] whether each is missed at the score threshold.
     """
 
     counts: dict[str, int]
@@ -49,6 +52,8 @@ class ErrorBreakdown:
     cost: dict[str, float]
     average_precision: float | None
     found_kind: Ints
+    target: Ints
+    missed: Bools
 
 
 @dataclass(frozen=True)
@@ -103,11 +108,12 @@ def error_breakdown(
     kind = np.concatenate([ranking.kind[wrong], np.full(int(missed.sum()), MISSED)])
     cells = np.bincount(picture * len(KINDS) + kind, minlength=len(truth.sizes) * len(KINDS))
     per_picture = cells.reshape(-1, len(KINDS))
-    found_kind = np.empty(len(found), np.int64)
+    found_kind, target = np.empty((2, len(found)), np.int64)
     found_kind[order] = ranking.kind
+    target[order] = np.maximum(ranking.matching.match, ranking.target)  # at most one of the two is an object
     precision, cost = _costs(truth, ranking, len(classes))
     counts = dict(zip(KINDS, per_picture.sum(axis=0).tolist(), strict=True))
-    return ErrorBreakdown(counts, per_picture, cost, precision, found_kind)
+    return ErrorBreakdown(counts, per_picture, cost, precision, found_kind, target, missed)
 
 
 def _classify(
