@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from kubesight.dataset import Dataset as LabelledDataset
 from kubesight.dataset.dataset import ROWS_FILE
 from kubesight.dataset.images import read_image
-from kubesight.dataset.objects import instance_mask, picture_size
+from kubesight.dataset.objects import box_pixels, instance_mask, picture_size
 from kubesight.dataset.rows import Box, DetectionRow, Instance, SegmentationRow
 from kubesight.dataset.tiling import Grid, Tile, visible_share
 from kubesight.errors import DatasetError, KubesightError
@@ -284,7 +284,7 @@ class ObjectViews(Dataset):
             if self.grid is None or not len(numbers):
                 continue
             width, height = self.table.sizes[picture].tolist()
-            boxes = self.table.boxes[numbers] * (width, height, width, height)
+            boxes = box_pixels(self.table.boxes[numbers], width, height)
             for number, tile in enumerate(self.grid.tiles(width, height)):
                 if (visible_share(boxes, tile) >= self.min_visible_share).any():
                     yield picture, number
@@ -298,7 +298,7 @@ class ObjectViews(Dataset):
         pixels = read_image(self.table.url(picture), min_size=self.min_size)
         height, width = pixels.shape[:2]
         numbers = self._trained_on(picture)
-        boxes = self.table.boxes[numbers] * (width, height, width, height)
+        boxes = box_pixels(self.table.boxes[numbers], width, height)
         window = (0, 0, width, height)
         if self.grid is not None and number >= 0:
             window = self.grid.tiles(width, height)[number]

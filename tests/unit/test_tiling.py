@@ -1,5 +1,6 @@
 """Tiles against their formula, and what merging keeps against cases worked by hand."""
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -39,6 +40,7 @@ def test_tiles_follow_the_published_formula() -> None:
     assert Grid(2, 1, 0.0).tiles(10, 4) == [(0, 0, 5, 4), (5, 0, 10, 4)]
 
 
+@settings(deadline=None)
 @given(GRIDS, SIDES, SIDES)
 def test_tiles_cover_the_picture_and_are_as_many_as_the_grid_says(grid: Grid, width: int, height: int) -> None:
     tiles = grid.tiles(width, height)
@@ -51,17 +53,19 @@ def test_tiles_cover_the_picture_and_are_as_many_as_the_grid_says(grid: Grid, wi
         assert covered.all()
 
 
+@settings(deadline=None)
 @given(GRIDS, st.integers(60, 4000))
 def test_neighbouring_tiles_share_the_overlap(grid: Grid, length: int) -> None:
     columns = Grid(grid.rows, 1, grid.overlap).tiles(length, 1)
     side = length / (grid.overlap + (1 - grid.overlap) * grid.rows)
     assert columns[0][0] == 0
     assert columns[-1][2] == length
-    for left, right in zip(columns, columns[1:], strict=False):
+    for left, right in itertools.pairwise(columns):
         assert left[2] - left[0] == pytest.approx(side, abs=1)
         assert left[2] - right[0] == pytest.approx(grid.overlap * side, abs=1)
 
 
+@settings(deadline=None)
 @given(GRIDS, st.integers(60, 2000), st.integers(60, 2000), st.data())
 def test_a_box_no_larger_than_the_overlap_is_whole_in_some_tile(grid: Grid, width: int, height: int, data) -> None:
     across = grid.overlap * width / (grid.overlap + (1 - grid.overlap) * grid.columns) - 1
@@ -73,6 +77,7 @@ def test_a_box_no_larger_than_the_overlap_is_whole_in_some_tile(grid: Grid, widt
     assert max(shares) == pytest.approx(1)
 
 
+@settings(deadline=None)
 @given(GRIDS, st.integers(60, 2000), st.integers(60, 2000), st.data())
 def test_tiles_without_overlap_share_out_a_box(grid: Grid, width: int, height: int, data) -> None:
     x0, x1 = sorted(data.draw(st.lists(st.integers(0, width), min_size=2, max_size=2, unique=True)))
