@@ -266,7 +266,7 @@ def test_truth_is_checked_against_the_task(tmp_path, truth):
     assert load_truth(truth.dataset.path, "image_classification").urls == [url for url, _ in PICTURES]
     with DatasetWriter(tmp_path / "boxes", Task.DETECTION) as writer:
         writer.write(DetectionRow(image_url="/x.jpg", label=[]))
-    with pytest.raises(DatasetError, match="image_object_detection cannot be evaluated"):
+    with pytest.raises(DatasetError, match="image_object_detection has no classes of pictures"):
         load_truth(tmp_path / "boxes")
     with DatasetWriter(tmp_path / "empty", Task.CLASSIFICATION, classes=["a"]):
         pass
