@@ -13,15 +13,13 @@ import numpy as np
 from kubesight.report.axis import text_width
 from kubesight.report.markup import Html, escape, join
 from kubesight.report.pictures import Rgb
+from kubesight.report.style import LAYERS
 
 UNITS = 1000
 """The long side of a drawing in units of its view box; corners are rounded to whole units."""
 
 FONT = 22.0
 """Height of a tag in units; twelve pixels or so where two pictures stand side by side."""
-
-LAYERS = 9
-"""How many layers the style sheet knows."""
 
 _TEXT_SIZE = 12.0  # the size for which `text_width` counts
 _GAP = 5

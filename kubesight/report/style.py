@@ -6,6 +6,9 @@ SERIES_LIGHT = ("#0067a5", "#c44e00", "#00805c", "#a8478a", "#7a5c00", "#4b4fb8"
 SERIES_DARK = ("#5ab4ec", "#f08a4b", "#35c49a", "#e08cc4", "#d9b945", "#9fa3f5", "#a9b4be", "#f27c8c")
 """The same hues for a dark ground."""
 
+LAYERS = 10
+"""How many layers a drawing may have."""
+
 LIGHT = {
     "bg": "#f6f7f9",
     "card": "#ffffff",
@@ -139,7 +142,7 @@ main section>:last-child,.side>*>:last-child{margin-bottom:0}
 _LAYER_RULES = "".join(
     f"svg.over path.k{k}{{stroke:var(--k{k})}}svg.over text.k{k}{{fill:var(--k{k})}}"
     f"section:has(.w{k}:not(:checked)) svg.over .k{k}{{display:none}}"
-    for k in range(9)
+    for k in range(LAYERS)
 )
 
 CSS = (

@@ -6,8 +6,8 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from kubesight.report.overlay import FONT, LAYERS, Layer, Shape, overlay, scenes, switches
-from kubesight.report.style import CSS
+from kubesight.report.overlay import FONT, Layer, Shape, overlay, scenes, switches
+from kubesight.report.style import CSS, LAYERS
 
 KINDS = (Layer("right", (0, 255, 0)), Layer("missed", (255, 128, 0), "?", dashed=True, note="nobody's <find>"))
 
@@ -89,8 +89,8 @@ def test_the_style_sheet_colours_and_hides_each_layer():
     for k in range(LAYERS):
         assert f"path.k{k}{{stroke:var(--k{k})}}" in CSS
         assert re.search(rf"section:has\(\.w{k}:not\(:checked\)\) svg\.over \.k{k}\{{display:none\}}", CSS)
-    with pytest.raises(ValueError, match="10 layers"):
-        overlay(None, (1, 1), [], [KINDS[0]] * 10)
+    with pytest.raises(ValueError, match="11 layers"):
+        overlay(None, (1, 1), [], [KINDS[0]] * 11)
 
 
 def test_scenes_keep_their_captions():
