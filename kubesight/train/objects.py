@@ -11,13 +11,13 @@ from torch.utils.data import Dataset
 from kubesight.dataset import Dataset as LabelledDataset
 from kubesight.dataset.dataset import ROWS_FILE
 from kubesight.dataset.images import read_image
+from kubesight.dataset.object_checks import object_corners
 from kubesight.dataset.objects import box_pixels, instance_mask, picture_size
 from kubesight.dataset.rows import Box, DetectionRow, Instance, SegmentationRow
 from kubesight.dataset.tiling import Grid, Tile, visible_share
 from kubesight.errors import DatasetError, KubesightError
 from kubesight.train.augment import ObjectAugmentation, drop_degenerate
 from kubesight.train.data import Key
-from kubesight.train.object_checks import object_corners
 
 
 @dataclass(frozen=True)
