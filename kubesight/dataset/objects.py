@@ -89,9 +89,9 @@ def true_objects(rows: Iterable[Row], classes: Sequence[str]) -> TrueObjects:
             else:
                 boxes.append(box_pixels([item.topX, item.topY, item.bottomX, item.bottomY], width, height))
     box = np.array(boxes, np.float64).reshape(-1, 4)
-    own = coco_mask.area(masks) if outlined and masks else (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
+    own = [mask_area(mask) for mask in masks] if outlined else ((box[:, 2:] - box[:, :2]).prod(axis=1)).tolist()
     given = [item.area for item in objects]
-    area = [float(own[k]) if value is None else value for k, value in enumerate(given)]
+    area = [mine if value is None else value for mine, value in zip(own, given, strict=True)]
     return TrueObjects(
         sizes=np.array(sizes, np.int64).reshape(-1, 2),
         image=np.array(image, np.int64),
@@ -112,29 +112,56 @@ def found_objects(
     Args:
         detections: one a picture, in the pictures' order.
         sizes: [pictures, 2] their widths and heights in pixels.
-        mask_threshold: the probability above which a pixel belongs to an object; None leaves masks out.
+        mask_threshold: the probability from which a pixel belongs to an object; None leaves masks out.
     """
-    image = np.repeat(np.arange(len(detections)), [len(each.scores) for each in detections])
-    boxes = [
-        each.boxes.astype(np.float64) * np.array([width, height, width, height], np.float64)
-        for each, (width, height) in zip(detections, sizes.tolist(), strict=True)
-    ]
-    masks: list[MaskRle] | None = None
-    if mask_threshold is not None:
-        masks = []
-        for each, (width, height) in zip(detections, sizes.tolist(), strict=True):
-            masks += mask_rles(each, height, width, mask_threshold)
-    return FoundObjects(
-        image=image.astype(np.int64),
-        label=np.concatenate([np.zeros(0, np.int64), *(each.labels for each in detections)]),
-        box=np.concatenate([np.zeros((0, 4)), *boxes]),
-        score=np.concatenate([np.zeros(0), *(each.scores.astype(np.float64) for each in detections)]),
-        masks=masks,
+    return join_found(
+        [
+            _found_in_one(each, width, height, mask_threshold)
+            for each, (width, height) in zip(detections, sizes.tolist(), strict=True)
+        ],
+        masks=mask_threshold is not None,
     )
 
 
-def box_pixels(corners: Sequence[float], width: int, height: int) -> NDArray[np.float64]:
-    """Left, top, right and bottom in pixels from fractions of the picture, rounded to a millionth of a pixel."""
+def join_found(parts: Sequence[FoundObjects], *, masks: bool) -> FoundObjects:
+    """What was found in each of the pictures, all together; each part is of one picture.
+
+    Args:
+        parts: one a picture, in the pictures' order.
+        masks: whether they have masks; known even where there are no pictures.
+    """
+    empty = FoundObjects(
+        np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0), [] if masks else None
+    )
+    parts = [*parts, empty]
+    counts = [len(part) for part in parts]
+    return FoundObjects(
+        image=np.repeat(np.arange(len(parts)), counts),
+        label=np.concatenate([part.label for part in parts]),
+        box=np.concatenate([part.box for part in parts]),
+        score=np.concatenate([part.score for part in parts]),
+        masks=[mask for part in parts for mask in part.masks or []] if masks else None,
+    )
+
+
+def _found_in_one(found: Detections, width: int, height: int, mask_threshold: float | None) -> FoundObjects:
+    return FoundObjects(
+        image=np.zeros(len(found), np.int64),
+        label=found.labels.astype(np.int64),
+        box=box_pixels(found.boxes, width, height),
+        score=found.scores.astype(np.float64),
+        masks=None if mask_threshold is None else mask_rles(found, height, width, mask_threshold),
+    )
+
+
+def box_pixels(corners: Sequence[float] | NDArray[Any], width: int, height: int) -> NDArray[np.float64]:
+    """Left, top, right and bottom in pixels from fractions of the picture, rounded to a millionth of a pixel.
+
+    Args:
+        corners: [4] or [n, 4].
+        width: the picture's width in pixels.
+        height: its height.
+    """
     return np.round(np.asarray(corners, np.float64) * (width, height, width, height), DECIMALS)
 
 
@@ -185,6 +212,11 @@ def compress(runs: list[int], height: int, width: int) -> MaskRle:
     """Listed run lengths, down the columns, in compressed form."""
     rle: MaskRle = coco_mask.frPyObjects({"size": [height, width], "counts": runs}, height, width)
     return rle
+
+
+def mask_area(rle: MaskRle) -> float:
+    """The number of pixels of a mask; of a list of more than 255 pycocotools cannot count them."""
+    return float(coco_mask.area(rle))
 
 
 def rle_corners(rle: MaskRle) -> NDArray[np.float64]:

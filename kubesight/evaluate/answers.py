@@ -53,8 +53,7 @@ def load_truth(path: Path | str, task: Task | str | None = None) -> Truth:
     for row in dataset.rows():
         if not isinstance(row, ClassificationRow | MultilabelRow):
             raise DatasetError(
-                f"{dataset.task} cannot be evaluated by this version; it judges {Task.CLASSIFICATION} and "
-                f"{Task.MULTILABEL}",
+                f"{dataset.task} has no classes of pictures; this judges {Task.CLASSIFICATION} and {Task.MULTILABEL}",
                 where=str(dataset.path),
             )
         truth.urls.append(row.image_url)

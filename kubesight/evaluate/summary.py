@@ -55,7 +55,7 @@ def summarise(answers: Answers) -> dict[str, Any]:
         matrix = confusion_matrix(answers.labels, answers.predicted, len(answers.classes))
         if len(answers.classes) <= MATRIX_CLASSES:
             summary["confusion_matrix"] = {"classes": answers.classes, "matrix": matrix.tolist()}
-        summary["confusions"] = _confusions(matrix, answers.classes)
+        summary["confusions"] = most_confused(matrix, answers.classes)
     if answers.probabilities is not None:
         summary |= _curves(answers)
     return summary
@@ -70,7 +70,8 @@ def _metrics(answers: Answers) -> dict[str, float]:
     return by_probability(labels, answers.probabilities, classes)
 
 
-def _confusions(matrix: np.ndarray, classes: list[str]) -> list[dict[str, Any]]:
+def most_confused(matrix: np.ndarray, classes: list[str]) -> list[dict[str, Any]]:
+    """The most frequent confusions of a matrix whose rows are true classes: label, predicted, count, share."""
     wrong = matrix.copy()
     np.fill_diagonal(wrong, 0)
     order = np.argsort(-wrong, axis=None, kind="stable")[:CONFUSIONS]

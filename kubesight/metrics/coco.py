@@ -212,8 +212,8 @@ def _xywh(box: Floats) -> Floats:
 
 
 def _mask_areas(found: FoundObjects) -> Floats:
-    masks = [dict(mask) for mask in found.masks or ()]
-    return np.asarray(coco_mask.area(masks) if masks else [], np.float64)
+    # One at a time: pycocotools fails on lists of more than 255.
+    return np.array([coco_mask.area(dict(mask)) for mask in found.masks or ()], np.float64)
 
 
 def _example() -> tuple[TrueObjects, FoundObjects]:
