@@ -4,6 +4,7 @@ from kubesight.hyperparameters.spec import (
     BELOW_ONE,
     CLASSIFICATION,
     KERAS,
+    NORMALISING,
     NOT_NEGATIVE,
     POSITIVE,
     TORCH,
@@ -51,7 +52,9 @@ ROWS = (
     ),
     Hyperparameter(
         "horizontal_flip", "bool", "Mirror half of the training pictures.",
-        True, applies=TORCH_CLASSIFICATION, origin=_OURS, note="Azure always does so; turn it off for text and digits.",
+        True, applies=NORMALISING, origin=_OURS,
+        note="Azure always does so, unless advanced_settings say otherwise for a detector; turn it off for text and "
+        "digits.",
     ),
     Hyperparameter(
         "random_resized_crop_min_scale", "float", "Least share of a picture's area that a training crop covers.",
@@ -63,11 +66,11 @@ ROWS = (
     ),
     Hyperparameter(
         "image_mean", "triple", "Mean of red, green, blue to normalise pictures with; none: that of the weights.",
-        None, (), UNIT, applies=TORCH_CLASSIFICATION, origin=_OURS,
+        None, (), UNIT, applies=NORMALISING, origin=_OURS,
     ),
     Hyperparameter(
         "image_std", "triple", "Deviation of red, green, blue, likewise; none: that of the weights.",
-        None, (), Range(0, open_low=True), applies=TORCH_CLASSIFICATION, origin=_OURS,
+        None, (), Range(0, open_low=True), applies=NORMALISING, origin=_OURS,
     ),
     Hyperparameter(
         "ema_decay", "float", "Decay of the weights' moving average, which is then validated and shipped; 0 is off.",
@@ -87,6 +90,7 @@ ROWS = (
         True, applies=TORCH, origin=_OURS,
     ),
     Hyperparameter(
-        "compile", "bool", "Compile the network with torch.compile.", False, applies=TORCH, origin=_OURS,
+        "compile", "bool", "Compile the network with torch.compile.", False, applies=TORCH_CLASSIFICATION, origin=_OURS,
+        note="Not for detectors: their shapes change with every picture, and each new one would be compiled again.",
     ),
 )  # fmt: skip

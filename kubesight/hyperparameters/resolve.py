@@ -7,7 +7,7 @@ from typing import Any
 from kubesight.dataset.rows import Task
 from kubesight.errors import HyperparameterError, ModelError
 from kubesight.hyperparameters.coerce import coerce
-from kubesight.hyperparameters.rules import check_needs, check_together
+from kubesight.hyperparameters.rules import augmentations_off, check_needs, check_together
 from kubesight.hyperparameters.search_space import Choice, Distribution, typed
 from kubesight.hyperparameters.spec import Hyperparameter
 from kubesight.hyperparameters.table import INJECTED, TABLE, find
@@ -90,9 +90,10 @@ def settle(
     _check_model_name(model_name, fixed, varying, places.get(written.get("model_name", "")))
     settings = {name: fixed.get(name, row.default) for name, row in rows.items() if name not in varying}
     settings["model_name"] = model_name
+    places_by_name = {name: places[spelling] for name, spelling in written.items() if spelling in places}
+    settings |= augmentations_off(settings, list(written), places_by_name)
     possible: dict[str, tuple[Any, ...]] = {name: (value,) for name, value in settings.items()}
     possible |= {name: distribution.endpoints() for name, distribution in varying.items()}
-    places_by_name = {name: places[spelling] for name, spelling in written.items() if spelling in places}
     check_needs(rows, possible, list(written), places_by_name)
     check_together(rows, possible, list(written), places_by_name)
     return settings, varying

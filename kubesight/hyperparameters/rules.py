@@ -6,6 +6,7 @@ from typing import Any
 
 from kubesight.errors import HyperparameterError
 from kubesight.hyperparameters.spec import Hyperparameter, Needs
+from kubesight.models.names import find_model
 
 log = logging.getLogger("kubesight")
 
@@ -19,9 +20,11 @@ _AT_MOST = (
 )  # fmt: skip
 
 _SWITCH_FAMILIES = {
-    "apply_automl_train_augmentations": ("fasterrcnn", "retinanet", "maskrcnn"),
+    "apply_automl_train_augmentations": ("fasterrcnn", "retinanet", "fcos", "ssd", "maskrcnn"),
     "apply_mosaic_for_yolo": ("yolov5",),
 }
+
+_AUGMENTATIONS = ("horizontal_flip", "random_crop_expand")
 
 
 def check_needs(rows: Rows, possible: Possible, written: Collection[str], places: Places) -> None:
@@ -65,6 +68,32 @@ def _without_effect(rows: Rows, possible: Possible, name: str, need: Needs, plac
     )
 
 
+def augmentations_off(settings: Mapping[str, Any], written: Collection[str], places: Places) -> dict[str, bool]:
+    """What Azure's one switch for all augmentations of a detector means for each of them.
+
+    Args:
+        settings: all settings that do not vary.
+        written: the canonical names that the user wrote.
+        places: where they were written.
+
+    Returns:
+        The augmentations that it turns off.
+
+    Raises:
+        HyperparameterError: it is off, and one of them is asked for.
+    """
+    if (settings.get("advanced_settings") or {}).get("apply_automl_train_augmentations", True):
+        return {}
+    for name in _AUGMENTATIONS:
+        if name in written and settings.get(name, True):
+            raise HyperparameterError(
+                f"{name} is asked for, and apply_automl_train_augmentations of advanced_settings is false",
+                where=places.get(name),
+                hint=f"Remove one of them; {name} alone turns this augmentation on and off.",
+            )
+    return dict.fromkeys((name for name in _AUGMENTATIONS if name in settings), False)
+
+
 def check_together(rows: Rows, possible: Possible, written: Collection[str], places: Places) -> None:
     """Refuse values that contradict each other, whichever of the possible ones are drawn.
 
@@ -88,6 +117,7 @@ def check_together(rows: Rows, possible: Possible, written: Collection[str], pla
     _check_eval_metric(possible, places)
     _check_frozen(possible, written, places)
     _check_switches(rows, possible, written, places)
+    _check_best_epoch(possible, places)
 
 
 def _check_eval_metric(possible: Possible, places: Places) -> None:
@@ -132,13 +162,24 @@ def _check_switches(rows: Rows, possible: Possible, written: Collection[str], pl
     for switch in possible["advanced_settings"][0] or {}:
         if switch == "stream_image_files":
             log.warning("%s has no effect: pictures are read where they are, as they are needed", switch)
-        elif not any(str(possible["model_name"][0]).startswith(family) for family in _SWITCH_FAMILIES[switch]):
+        elif find_model(str(possible["model_name"][0])).family not in _SWITCH_FAMILIES[switch]:
             raise HyperparameterError(
                 f"{switch} of advanced_settings does not apply to {possible['model_name'][0]}: "
                 f"it is for {_listed(_SWITCH_FAMILIES[switch])} models",
                 where=place,
                 hint="Remove it.",
             )
+
+
+def _check_best_epoch(possible: Possible, places: Places) -> None:
+    """Something must tell which epoch is the best."""
+    setting = "validation_metric_type"
+    if "none" in possible.get(setting, ()) and "Disable" in possible.get("log_validation_loss", ()):
+        raise HyperparameterError(
+            f"{setting} is none and log_validation_loss is Disable: nothing would tell which epoch is the best",
+            where=places.get(setting) or places.get("log_validation_loss"),
+            hint=f"Set log_validation_loss to Enable, or {setting} to voc.",
+        )
 
 
 def _listed(values: Collection[Any]) -> str:

@@ -3,10 +3,10 @@
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from kubesight.dataset.rows import Task
-from kubesight.models.names import CLASSIFICATION_TASKS, ModelSpec
+from kubesight.models.names import CLASSIFICATION_TASKS, Family, ModelSpec
 
 Kind = Literal["int", "float", "bool", "choice", "str", "json", "grid", "triple"]
 Origin = Literal["azure", "sagemaker", "kubesight"]
@@ -51,6 +51,7 @@ class Scope:
     tasks: frozenset[Task] | None = None
     families: frozenset[str] | None = None
     framework: Literal["torch", "tensorflow"] | None = None
+    names: frozenset[str] | None = None
 
     def holds(self, spec: ModelSpec, task: Task) -> bool:
         """Whether the scope takes in this model, trained for this task."""
@@ -58,6 +59,7 @@ class Scope:
             (self.tasks is None or task in self.tasks)
             and (self.families is None or spec.family in self.families)
             and (self.framework is None or spec.framework == self.framework)
+            and (self.names is None or spec.name in self.names)
         )
 
     def __str__(self) -> str:
@@ -73,11 +75,20 @@ TORCH_CLASSIFICATION = Scope("image classification but keras/*", tasks=CLASSIFIC
 MULTILABEL = Scope("multilabel classification", tasks=frozenset({Task.MULTILABEL}))
 BOXES = Scope("object detection and instance segmentation", tasks=frozenset({Task.DETECTION, Task.SEGMENTATION}))
 DETECTION = Scope("object detection", tasks=frozenset({Task.DETECTION}))
-SEGMENTATION = Scope("instance segmentation (maskrcnn_* models)", tasks=frozenset({Task.SEGMENTATION}))
-RCNN = Scope(
-    "fasterrcnn_*, retinanet_* and maskrcnn_* models", families=frozenset({"fasterrcnn", "retinanet", "maskrcnn"})
+SEGMENTATION = Scope("instance segmentation (maskrcnn models)", tasks=frozenset({Task.SEGMENTATION}))
+RESIZING = Scope(
+    "object detection and instance segmentation but yolov5 and torchvision/ssd*",
+    families=frozenset({"fasterrcnn", "retinanet", "fcos", "maskrcnn"}),
+)
+DETECTORS = Scope(
+    "object detection and instance segmentation but yolov5",
+    families=frozenset({"fasterrcnn", "retinanet", "fcos", "ssd", "maskrcnn"}),
 )
 YOLOV5 = Scope("yolov5", families=frozenset({"yolov5"}))
+NORMALISING = Scope(
+    "all models but keras/* and yolov5",
+    families=frozenset(get_args(Family)) - {"keras", "yolov5"},
+)
 
 
 def family(name: str, *, multilabel: bool = False) -> Scope:

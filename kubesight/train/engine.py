@@ -302,7 +302,7 @@ class Engine:
         log.info("going on from the checkpoint: epoch %d, step %d", self.progress.epoch, self.progress.step)
 
     def _wrapped(self, module: nn.Module) -> Any:
-        forward: Any = torch.compile(module) if self.settings["compile"] else module
+        forward: Any = torch.compile(module) if self.settings.get("compile") else module
         if self.world.size > 1:
             cuda = self.world.device.type == "cuda"
             return DistributedDataParallel(forward, device_ids=[self.world.device.index] if cuda else None)

@@ -47,6 +47,7 @@ COMPANIONS: dict[str, dict[str, Any]] = {
     "eval_metric": {"binary_mode": True},
     "tile_overlap_ratio": {"tile_grid_size": "3x2"},
     "tile_predictions_nms_threshold": {"tile_grid_size": "3x2"},
+    "tile_min_visible_share": {"tile_grid_size": "3x2"},
     "image_type": {"export_as_image": True},
     "feature_views": {"train_only_top_layer": True},
     "validation_crop_size": {"validation_resize_size": 10**7},
@@ -239,9 +240,12 @@ def test_what_does_not_apply_says_what_it_is_for() -> None:
     with pytest.raises(HyperparameterError) as error:
         resolve("yolov5", OD, {"min_size": 500})
     assert "min_size does not apply to yolov5" in str(error.value)
-    assert "fasterrcnn_*, retinanet_* and maskrcnn_* models" in str(error.value)
-    with pytest.raises(HyperparameterError, match="tile_grid_size does not apply to maskrcnn_resnet50_fpn"):
-        resolve("maskrcnn_resnet50_fpn", IS, {"tile_grid_size": "3x2"})
+    assert "object detection and instance segmentation but yolov5" in str(error.value)
+    with pytest.raises(HyperparameterError, match="compile does not apply to maskrcnn_resnet50_fpn"):
+        resolve("maskrcnn_resnet50_fpn", IS, {"compile": True})
+    for name in ("min_size", "max_size"):
+        with pytest.raises(HyperparameterError, match=f"{name} does not apply to torchvision/ssd300_vgg16"):
+            resolve("torchvision/ssd300_vgg16", OD, {name: 300})
     with pytest.raises(HyperparameterError, match=r"it is for keras/\* models"):
         resolve("resnet50", MC, {"dropout_rate": 0.2})
     with pytest.raises(HyperparameterError, match=r"all models but keras/\*"):

@@ -8,7 +8,7 @@ import pytest
 from kubesight.dataset import Task
 from kubesight.hyperparameters import TABLE, resolve, rows_for
 from kubesight.hyperparameters.table import _indexed
-from kubesight.models.names import MODELS
+from kubesight.models.names import MODELS, find_model
 
 MC, ML, OD, IS = Task.CLASSIFICATION, Task.MULTILABEL, Task.DETECTION, Task.SEGMENTATION
 KERAS = "keras/MobileNetV2"
@@ -122,6 +122,10 @@ OURS = {
     "image_std": None, "feature_views": 1, "color_jitter": True, "horizontal_flip": True,
     "random_resized_crop_min_scale": 0.08, "train_only_top_layer": False,
 }  # fmt: skip
+OURS_OF_DETECTORS = {
+    "horizontal_flip": True, "random_crop_expand": True, "tile_min_visible_share": 0.5, "image_mean": None,
+    "image_std": None, "ema_decay": 0.0, "gradient_clip_norm": 0.0, "mixed_precision": "auto", "channels_last": True,
+}  # fmt: skip
 
 
 def defaults(model: str, task: Task) -> dict[str, Any]:
@@ -130,7 +134,7 @@ def defaults(model: str, task: Task) -> dict[str, Any]:
 
 def test_every_documented_name_has_a_row_and_no_other_exists() -> None:
     documented = {name for part in (AGNOSTIC, CLASSIFICATION, DETECTION, SEGMENTATION, YOLOV5) for name, _, _ in part}
-    documented |= {ours for _, ours, _ in SAGEMAKER} | OURS.keys() | {"model_name"}
+    documented |= {ours for _, ours, _ in SAGEMAKER} | OURS.keys() | OURS_OF_DETECTORS.keys() | {"model_name"}
     assert set(TABLE) == documented
     assert len(SAGEMAKER) == 27
 
@@ -172,6 +176,37 @@ def test_keras_models_have_sagemakers_settings_and_no_others() -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_ours_are_off(name: str) -> None:
     assert defaults("timm/efficientnet_lite0", MC)[name] == OURS[name]
+
+
+@pytest.mark.parametrize(("name", "default"), OURS_OF_DETECTORS.items())
+def test_ours_of_detectors(name: str, default: Any) -> None:
+    for model in ("retinanet_resnet50_fpn", "torchvision/ssd300_vgg16", "torchvision/fcos_resnet50_fpn"):
+        assert defaults(model, OD)[name] == default
+    assert defaults("maskrcnn_timm/efficientnet_lite0", IS)[name] == default
+
+
+def test_segmentation_has_the_rows_of_detection_and_its_own() -> None:
+    boxes = defaults("fasterrcnn_resnet50_fpn", OD)
+    masks = defaults("maskrcnn_resnet50_fpn", IS)
+    own = {name for name, _, _ in SEGMENTATION}
+    assert masks.keys() - boxes.keys() == own
+    assert not boxes.keys() - masks.keys()
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["fasterrcnn_timm/resnet18", "torchvision/retinanet_resnet50_fpn_v2", "torchvision/fcos_resnet50_fpn"],
+)
+def test_all_detectors_that_resize_have_the_same_rows(model: str) -> None:
+    assert defaults(model, OD) == defaults("fasterrcnn_resnet50_fpn", OD) | {"model_name": model}
+
+
+def test_an_ssd_has_no_sizes_and_the_low_resolution_detector_its_own() -> None:
+    common = defaults("fasterrcnn_resnet50_fpn", OD)
+    assert common.keys() - defaults("torchvision/ssdlite320_mobilenet_v3_large", OD).keys() == {"min_size", "max_size"}
+    low = defaults("torchvision/fasterrcnn_mobilenet_v3_large_320_fpn", OD)
+    assert (low["min_size"], low["max_size"]) == (320, 640)
+    assert defaults("torchvision/fasterrcnn_mobilenet_v3_large_fpn", OD)["min_size"] == 600
 
 
 @pytest.mark.parametrize(
@@ -217,6 +252,7 @@ def test_defaults_that_differ_by_model_and_task(
         ("optimizer", "one of sgd, adam, adamw"),
         ("model_size", "one of small, medium, large, extra_large"),
         ("validation_metric_type", "one of none, coco, voc, coco_voc"),
+        ("tile_min_visible_share", "a number in (0, 1]"),
     ],
 )
 def test_ranges(name: str, range_or_choices: str) -> None:
@@ -248,8 +284,9 @@ def test_the_full_set_that_sagemaker_retrieves_loads_unchanged() -> None:
 
 
 def test_every_model_has_consistent_rows() -> None:
-    for spec in MODELS:
-        for task in MODELS[spec].tasks:
+    others = ("torchvision/ssd300_vgg16", "torchvision/fcos_resnet50_fpn", "maskrcnn_timm/resnet18")
+    for spec in (*MODELS, *others):
+        for task in find_model(spec).tasks:
             for row in rows_for(spec, task):
                 if row.default is not None and row.name != "model_name":
                     assert resolve(spec, task, {row.name: row.default})[row.name] == row.default

@@ -6,9 +6,10 @@ import pytest
 
 from kubesight.dataset import Task
 from kubesight.errors import HyperparameterError
-from kubesight.hyperparameters import resolve
+from kubesight.hyperparameters import resolve, settle
+from kubesight.hyperparameters.search_space import Choice
 
-MC, ML, OD = Task.CLASSIFICATION, Task.MULTILABEL, Task.DETECTION
+MC, ML, OD, IS = Task.CLASSIFICATION, Task.MULTILABEL, Task.DETECTION, Task.SEGMENTATION
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,19 @@ MC, ML, OD = Task.CLASSIFICATION, Task.MULTILABEL, Task.DETECTION
         ("keras/VGG16", MC, {"eval_metric": "auc"}, ["binary_mode"]),
         ("yolov5", OD, {"advanced_settings": {"apply_automl_train_augmentations": False}}, ["fasterrcnn"]),
         ("retinanet_resnet50_fpn", OD, {"advanced_settings": {"apply_mosaic_for_yolo": False}}, ["yolov5"]),
+        ("resnet50", MC, {"advanced_settings": {"apply_automl_train_augmentations": False}}, ["fcos, ssd or maskrcnn"]),
+        ("fasterrcnn_timm/resnet18", OD, {"tile_min_visible_share": 0.2}, ["tile_grid_size is not set"]),
+        ("maskrcnn_resnet18_fpn", IS, {"tile_overlap_ratio": 0.2}, ["tile_grid_size is not set"]),
+        ("retinanet_resnet50_fpn", OD, {"validation_metric_type": "none", "validation_iou_threshold": 0.7},
+         ["validation_metric_type is none", "coco, voc or coco_voc"]),
+        ("fasterrcnn_resnet18_fpn", OD, {"validation_metric_type": "none", "log_validation_loss": "Disable"},
+         ["which epoch is the best", "log_validation_loss to Enable"]),
+        ("torchvision/ssd300_vgg16", OD,
+         {"advanced_settings": {"apply_automl_train_augmentations": False}, "horizontal_flip": True},
+         ["horizontal_flip is asked for", "apply_automl_train_augmentations of advanced_settings is false"]),
+        ("maskrcnn_timm/resnet18", IS,
+         {"advanced_settings": {"apply_automl_train_augmentations": False}, "random_crop_expand": 1},
+         ["random_crop_expand is asked for", "Remove one"]),
     ],
 )  # fmt: skip
 def test_settings_without_effect_are_errors(model: str, task: Task, given_: dict[str, Any], words: list[str]) -> None:
@@ -89,3 +103,26 @@ def test_switches_without_effect_are_said(caplog: pytest.LogCaptureFixture) -> N
         "enable_onnx_normalization: false",
         "stream_image_files",
     ]
+
+
+@pytest.mark.parametrize(
+    ("model", "task"),
+    [("fasterrcnn_resnet18_fpn", OD), ("torchvision/fcos_resnet50_fpn", OD), ("maskrcnn_timm/resnet18", IS)],
+)
+def test_the_one_switch_for_augmentations_turns_both_off(model: str, task: Task) -> None:
+    both = ("horizontal_flip", "random_crop_expand")
+    assert all(resolve(model, task, {"advanced_settings": {"apply_automl_train_augmentations": True}})[n] for n in both)
+    off = {"advanced_settings": '{"apply_automl_train_augmentations": false}'}
+    found = resolve(model, task, off)
+    assert [found[name] for name in both] == [False, False]
+    assert resolve(model, task, found) == found
+    assert resolve(model, task, {**off, "random_crop_expand": False}) == found
+    alone = resolve(model, task, {"random_crop_expand": False})
+    assert [alone[name] for name in both] == [True, False]
+
+
+def test_a_sweep_that_could_leave_no_best_epoch_is_refused() -> None:
+    swept = {"validation_metric_type": Choice(("voc", "none"))}
+    settle("fasterrcnn_resnet18_fpn", OD, {}, swept)
+    with pytest.raises(HyperparameterError, match="which epoch is the best"):
+        settle("fasterrcnn_resnet18_fpn", OD, {"log_validation_loss": "Disable"}, swept)
