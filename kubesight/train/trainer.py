@@ -18,8 +18,9 @@ from kubesight.errors import DatasetError, HyperparameterError, ModelError
 from kubesight.hyperparameters import resolve
 from kubesight.hyperparameters.table import find
 from kubesight.metrics.names import PRIMARY_METRICS
-from kubesight.modelcard import CARD_FILE, WEIGHTS_FILE, CropPreprocessing, ModelCard
+from kubesight.modelcard import CARD_FILE, WEIGHTS_FILE, CropPreprocessing, FitPreprocessing, ModelCard
 from kubesight.models.build import BuiltModel, build_model
+from kubesight.models.detectors import build_detector
 from kubesight.models.freeze import freeze, freeze_backbone, is_backbone_frozen
 from kubesight.models.names import CLASSIFICATION_TASKS, ModelSpec, find_model
 from kubesight.models.weights import load_weights, save_weights
@@ -35,6 +36,13 @@ from kubesight.train.tasks.build import build_task
 log = logging.getLogger("kubesight")
 
 MODEL_FOLDER = "model"
+
+INFERENCE_SETTINGS = (
+    "box_score_threshold", "nms_iou_threshold", "box_detections_per_image",
+    "tile_grid_size", "tile_overlap_ratio", "tile_predictions_nms_threshold",
+    "mask_pixel_score_threshold", "max_number_of_polygon_points", "export_as_image", "image_type",
+)  # fmt: skip
+"""Hyperparameters of detectors that are kept in the card's `inference`, where its users may change them."""
 
 # Settings that change how fast training goes, not what comes out; a resumed run may differ in them.
 _SPEED_ONLY = {"number_of_workers", "compile", "checkpoint_frequency", "validation_batch_size"}
@@ -137,13 +145,13 @@ def _untrained(request: _Request) -> tuple[nn.Module, ModelCard]:
     spec, sets, settings = request.spec, request.sets, request.settings
     classes = _classes(request.task, *sets)
     torch.manual_seed(settings["random_seed"])
-    size = settings["training_crop_size"]
-    built = build_model(spec, len(classes), weights=request.weights, image_size=size, classes=classes)
+    built = _built(request, classes)
     card = ModelCard(
         task=request.task,
         model_name=spec.name,
         classes=classes,
-        preprocessing=_preprocessing(built, settings),
+        preprocessing=_preprocessing(request.task, built, settings),
+        inference={name: settings[name] for name in INFERENCE_SETTINGS if name in settings},
         hyperparameters=settings,
         weights=built.weights,
         training={"primary_metric": request.primary_metric},
@@ -151,6 +159,14 @@ def _untrained(request: _Request) -> tuple[nn.Module, ModelCard]:
         versions=_versions(),
     )
     return built.module, card
+
+
+def _built(request: _Request, classes: list[str]) -> BuiltModel:
+    """The network with its starting weights."""
+    if request.task in CLASSIFICATION_TASKS:
+        size = request.settings["training_crop_size"]
+        return build_model(request.spec, len(classes), weights=request.weights, image_size=size, classes=classes)
+    return build_detector(request.spec, classes, weights=request.weights, settings=request.settings)
 
 
 def _prepare(request: _Request, module: nn.Module, device: torch.device) -> None:
@@ -202,7 +218,7 @@ def _agreed_task(spec: ModelSpec, training: Dataset, validation: Dataset) -> Tas
             where="model_name",
             hint="`kubesight models` lists the names for each task.",
         )
-    if training.task not in CLASSIFICATION_TASKS or spec.framework != "torch":
+    if spec.framework != "torch" or spec.library == "kubesight":
         raise ModelError(f"this version has no trainer for {spec.name}", where="model_name")
     return training.task
 
@@ -224,16 +240,18 @@ def _classes(task: Task, training: Dataset, validation: Dataset) -> list[str]:
     return classes
 
 
-def _preprocessing(built: BuiltModel, settings: dict[str, Any]) -> CropPreprocessing:
-    return CropPreprocessing(
-        resize_size=settings["validation_resize_size"],
-        crop_size=settings["validation_crop_size"],
-        mean=settings["image_mean"] or built.mean,
-        std=settings["image_std"] or built.std,
-    )
+def _preprocessing(task: Task, built: BuiltModel, settings: dict[str, Any]) -> CropPreprocessing | FitPreprocessing:
+    colours = {"mean": settings["image_mean"] or built.mean, "std": settings["image_std"] or built.std}
+    if task in CLASSIFICATION_TASKS:
+        sizes = {"resize_size": settings["validation_resize_size"], "crop_size": settings["validation_crop_size"]}
+        return CropPreprocessing(**sizes, **colours)
+    return FitPreprocessing(min_size=settings["min_size"], max_size=settings["max_size"], **colours)
 
 
 def _freeze(spec: ModelSpec, module: nn.Module, settings: dict[str, Any]) -> None:
+    """Freeze a classifier's layers; a detector's are frozen as it is built, by the weights that it starts from."""
+    if "train_only_top_layer" not in settings:
+        return
     if settings["train_only_top_layer"]:
         freeze_backbone(module)
     elif settings["layers_to_freeze"]:

@@ -5,17 +5,23 @@ from typing import Any
 
 from torch import nn
 
-from kubesight.dataset import Dataset
+from kubesight.dataset import Dataset, Task
+from kubesight.dataset.objects import true_objects
+from kubesight.dataset.tiling import Grid
 from kubesight.errors import HyperparameterError
 from kubesight.modelcard import ModelCard
 from kubesight.models.freeze import is_backbone_frozen
 from kubesight.models.head import head as classifier
 from kubesight.models.head import head_stands_alone
+from kubesight.models.names import CLASSIFICATION_TASKS
+from kubesight.train.augment import ObjectAugmentation
 from kubesight.train.data import Augmentation, PictureLoader, PictureTable, Views, read_table
 from kubesight.train.distributed import World
 from kubesight.train.features import cached_features
+from kubesight.train.objects import ObjectViews, check_trainable, read_objects
 from kubesight.train.tasks.base import TrainingTask
 from kubesight.train.tasks.classification import ClassificationHead, ClassificationTask, FeatureTask
+from kubesight.train.tasks.detection import DetectionTask
 
 log = logging.getLogger("kubesight")
 
@@ -23,7 +29,7 @@ log = logging.getLogger("kubesight")
 def build_task(
     module: nn.Module, card: ModelCard, sets: tuple[Dataset, Dataset], *, world: World, workers: int
 ) -> TrainingTask:
-    """Classification on pictures, or on cached features when all but the head is frozen.
+    """Detection, classification on pictures, or classification on cached features when only the head learns.
 
     Args:
         module: the network, on its device.
@@ -32,6 +38,50 @@ def build_task(
         world: this process's place.
         workers: loader processes.
     """
+    if card.task not in CLASSIFICATION_TASKS:
+        return _detection_task(module, card, sets, world, workers)
+    return _classification_task(module, card, sets, world, workers)
+
+
+def _detection_task(
+    module: nn.Module, card: ModelCard, sets: tuple[Dataset, Dataset], world: World, workers: int
+) -> DetectionTask:
+    settings, masks = card.hyperparameters, card.task is Task.SEGMENTATION
+    tables = tuple(read_objects(data, card.classes) for data in sets)
+    check_trainable(tables[0], str(sets[0].path))
+    grid = Grid.of(card.inference)
+    switched = (settings["advanced_settings"] or {}).get("apply_automl_train_augmentations", True)
+    augmentation = ObjectAugmentation(
+        seed=settings["random_seed"],
+        horizontal_flip=switched and settings["horizontal_flip"],
+        crop_expand=switched and settings["random_crop_expand"],
+        fill=card.fit.mean,
+    )
+    size = None if grid else card.fit.min_size
+    also_training = settings["log_training_metrics"] == "Enable"
+    plain = [ObjectViews(table, min_size=size, masks=masks) for table in tables]
+    return DetectionTask(
+        module,
+        card,
+        views=(
+            ObjectViews(
+                tables[0], min_size=size, masks=masks, augmentation=augmentation, grid=grid,
+                min_visible_share=settings["tile_min_visible_share"],
+            ),
+            [plain[1], plain[0]] if also_training else [plain[1]],
+        ),
+        truth=(
+            true_objects(sets[1].rows(), card.classes),
+            true_objects(sets[0].rows(), card.classes) if also_training else None,
+        ),
+        workers=workers,
+        device=world.device,
+    )  # fmt: skip
+
+
+def _classification_task(
+    module: nn.Module, card: ModelCard, sets: tuple[Dataset, Dataset], world: World, workers: int
+) -> TrainingTask:
     settings = card.hyperparameters
     tables = read_table(sets[0], card.classes), read_table(sets[1], card.classes)
     head = ClassificationHead(
