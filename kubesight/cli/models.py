@@ -1,4 +1,4 @@
-"""Commands on models: train, evaluate, predict, export, models, hyperparameters."""
+"""Commands on models: train, predict, export, models, hyperparameters; `evaluate` has its own file."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from kubesight.cli.options import number, show_metrics, show_table, task_named
+from kubesight.cli.evaluation import evaluate
+from kubesight.cli.options import number, show_table, task_named
 
 Model = Annotated[Path, typer.Option("--model", help="A model folder.", show_default=False)]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The folder to write.", show_default=False)]
@@ -60,24 +61,6 @@ def train(
         metrics_file=metrics_file,
         processes=processes,
     )
-
-
-def evaluate(
-    data: Annotated[Path, typer.Option(help="A data set.", show_default=False)],
-    output: Output,
-    model: Annotated[Path | None, typer.Option(help="A model folder.", show_default=False)] = None,
-    predictions: Annotated[
-        Path | None, typer.Option(help="A file of predictions; with --model, only its class order is used.")
-    ] = None,
-    task: Annotated[str | None, typer.Option(help="What the data set must be for.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Pictures at a time.", min=1)] = 32,
-) -> None:
-    """Judge a model, or somebody's predictions, on a data set."""
-    from kubesight.evaluate.evaluate import evaluate as judge
-
-    metrics = judge(data, output, model=model, predictions=predictions, task=task, batch_size=batch_size)
-    show_metrics(metrics, title=str(data))
-    typer.echo(f"report: {output / 'report.html'}")
 
 
 def predict(
