@@ -82,12 +82,12 @@ def _spans(length: int, count: int, overlap: float) -> list[tuple[int, int]]:
     return list(zip(starts, ends, strict=True))
 
 
-def visible_share(boxes: np.ndarray, tile: Tile) -> np.ndarray:
+def visible_share(boxes: np.ndarray, tile: Tile | np.ndarray) -> np.ndarray:
     """The share of each box's area that is inside a tile, float64 [n] in [0, 1].
 
     Args:
         boxes: [n, 4], x0, y0, x1, y1 in pixels, with an area above 0.
-        tile: x0, y0, x1, y1 in pixels.
+        tile: x0, y0, x1, y1 in pixels: one tile, or [n, 4], one a box.
     """
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
     return _shared(boxes, np.asarray(tile, np.float64)) / _areas(boxes)
@@ -235,6 +235,6 @@ def _areas(boxes: np.ndarray) -> np.ndarray:
 
 
 def _shared(boxes: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """The area that each box [n, 4] shares with the other one, [n]."""
-    low, high = np.maximum(boxes[:, :2], other[:2]), np.minimum(boxes[:, 2:], other[2:])
+    """The area that each box [n, 4] shares with the other one, [4] or one each, [n]."""
+    low, high = np.maximum(boxes[:, :2], other[..., :2]), np.minimum(boxes[:, 2:], other[..., 2:])
     return np.maximum(high - low, 0).prod(axis=1)

@@ -1,6 +1,6 @@
 """The labelled objects of one part, kept compactly, and the views of pictures that a detector trains on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -12,7 +12,7 @@ from kubesight.dataset import Dataset as LabelledDataset
 from kubesight.dataset.dataset import ROWS_FILE
 from kubesight.dataset.images import read_image
 from kubesight.dataset.object_checks import object_corners
-from kubesight.dataset.objects import box_pixels, instance_mask, picture_size
+from kubesight.dataset.objects import DECIMALS, box_pixels, instance_mask, picture_size
 from kubesight.dataset.rows import Box, DetectionRow, Instance, SegmentationRow
 from kubesight.dataset.tiling import Grid, Tile, visible_share
 from kubesight.errors import DatasetError, KubesightError
@@ -257,8 +257,7 @@ class ObjectViews(Dataset):
         self.grid = grid
         self.min_visible_share = min_visible_share
         self.with_masks = masks
-        pairs = np.fromiter(self._samples(), np.dtype((np.int64, 2)))
-        self._picture, self._tile = pairs[:, 0].copy(), pairs[:, 1].copy()
+        self._picture, self._tile = self._samples()
 
     def __len__(self) -> int:
         """The number of samples: pictures and tiles."""
@@ -276,18 +275,21 @@ class ObjectViews(Dataset):
         except KubesightError as error:
             return error
 
-    def _samples(self) -> Iterator[tuple[int, int]]:
-        """Picture and tile (-1: the whole picture) of each sample."""
-        for picture in range(len(self.table)):
-            yield picture, -1
-            numbers = self._trained_on(picture)
-            if self.grid is None or not len(numbers):
-                continue
-            width, height = self.table.sizes[picture].tolist()
-            boxes = box_pixels(self.table.boxes[numbers], width, height)
-            for number, tile in enumerate(self.grid.tiles(width, height)):
-                if (visible_share(boxes, tile) >= self.min_visible_share).any():
-                    yield picture, number
+    def _samples(self) -> tuple[np.ndarray, np.ndarray]:
+        """Picture and tile (-1: the whole picture) of each sample, by picture."""
+        table = self.table
+        kept = np.ones((len(table), 1), bool)
+        if self.grid is not None:
+            sizes, size_of = np.unique(table.sizes, axis=0, return_inverse=True)
+            tiles = np.array([self.grid.tiles(*size) for size in sizes.tolist()])
+            picture_of = np.repeat(np.arange(len(table)), np.diff(table.offsets))
+            boxes = np.round(table.boxes * np.tile(table.sizes[picture_of], 2), DECIMALS)
+            kept = np.pad(kept, ((0, 0), (0, tiles.shape[1])))
+            for number in range(tiles.shape[1]):
+                share = visible_share(boxes, tiles[size_of[picture_of], number])
+                kept[picture_of[(share >= self.min_visible_share) & ~table.crowd], number + 1] = True
+        picture, place = np.nonzero(kept)
+        return picture, place - 1
 
     def _trained_on(self, picture: int) -> np.ndarray:
         numbers = self.table.objects(picture)
