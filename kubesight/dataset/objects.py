@@ -14,6 +14,7 @@ from pycocotools import mask as coco_mask
 
 from kubesight.dataset.detections import Detections, mask_rles
 from kubesight.dataset.images import read_details
+from kubesight.dataset.object_checks import object_corners
 from kubesight.dataset.rle import run_lengths
 from kubesight.dataset.rows import Box, DetectionRow, Instance, Row, SegmentationRow
 from kubesight.dataset.urls import local_path
@@ -62,8 +63,8 @@ def true_objects(rows: Iterable[Row], classes: Sequence[str]) -> TrueObjects:
         classes: the class names in index order.
 
     Raises:
-        DatasetError: a label is none of the classes, a mask is not a whole one, a picture's size is not known, or the
-            rows are for classification.
+        DatasetError: a label is none of the classes, a box or outline is none (see `object_corners`), a picture's size
+            is not known, or the rows are for classification.
     """
     index = {name: k for k, name in enumerate(classes)}
     sizes: list[tuple[int, int]] = []
@@ -81,13 +82,17 @@ def true_objects(rows: Iterable[Row], classes: Sequence[str]) -> TrueObjects:
         for item in row.label:
             if item.label not in index:
                 raise DatasetError(f"the class {item.label!r} is none of the known ones", where=row.image_url)
+            try:
+                corners = object_corners(item, width, height)
+            except DatasetError as error:
+                raise DatasetError(error.message, where=row.image_url, hint=error.hint) from None
             image.append(number)
             objects.append(item)
             if isinstance(item, Instance):
                 masks.append(instance_rle(item, height, width))
                 boxes.append(rle_corners(masks[-1]))
             else:
-                boxes.append(box_pixels([item.topX, item.topY, item.bottomX, item.bottomY], width, height))
+                boxes.append(box_pixels(corners, width, height))
     box = np.array(boxes, np.float64).reshape(-1, 4)
     own = [mask_area(mask) for mask in masks] if outlined else ((box[:, 2:] - box[:, :2]).prod(axis=1)).tolist()
     given = [item.area for item in objects]

@@ -228,7 +228,7 @@ def reference(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, view: n
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 40), st.integers(0, 9))
 def test_without_cut_boxes_merging_is_the_published_suppression(seed: int, count: int, tenths: int) -> None:
-    # An overlap is a ratio of whole numbers up to 2 * 13 * 13 = 338: it is a tenth, or at least 1 / 3380 from it. So this
+    # An overlap is a ratio of whole numbers up to 2 * 13 * 13 = 338: a tenth, or at least 1 / 3380 from one. So this
     # threshold is 0.0001 from all of them, far more than what rounding to float32 moves.
     threshold = tenths / 10 + 0.0001
     generator = np.random.default_rng(seed)
