@@ -1,10 +1,12 @@
 """What `metrics.json` holds for detection and segmentation."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from kubesight.errors import HyperparameterError
 from kubesight.evaluate.object_answers import ObjectAnswers
 from kubesight.evaluate.summary import MATRIX_CLASSES, most_confused
 from kubesight.hyperparameters import TABLE
@@ -14,7 +16,7 @@ from kubesight.metrics.detection import by_size, per_class_at, pooled_at, thresh
 from kubesight.metrics.errors import error_breakdown
 from kubesight.metrics.names import primary_metric
 from kubesight.metrics.summary import detection_metrics
-from kubesight.metrics.voc import VocResult, voc_metrics
+from kubesight.metrics.voc import VocResult, check_iou_threshold, voc_metrics
 
 BACKGROUND = "(background)"
 """The row of what was found where nothing is, and the column of what was missed."""
@@ -30,6 +32,9 @@ class ObjectSettings:
         score_threshold: the deployment threshold, at which precision, recall and F1 are given.
         eleven_points: `voc.mAP` and `voc.AP.<class>` by VOC 2007's rule, else the area under the curve.
         inclusive_pixels: for these, boxes as the development kit takes them, the last pixel being part of them.
+
+    Raises:
+        HyperparameterError: a threshold is out of range.
     """
 
     metric_type: str = TABLE["validation_metric_type"].default
@@ -37,6 +42,12 @@ class ObjectSettings:
     score_threshold: float = TABLE["box_score_threshold"].default
     eleven_points: bool = False
     inclusive_pixels: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the thresholds, before anything is read."""
+        check_iou_threshold(self.iou_threshold)
+        if not math.isfinite(self.score_threshold):
+            raise HyperparameterError(f"a score threshold of {self.score_threshold}", hint="Give a finite number.")
 
 
 def summarise_objects(answers: ObjectAnswers, data: dict[str, Any], settings: ObjectSettings) -> dict[str, Any]:
