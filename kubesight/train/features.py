@@ -18,7 +18,7 @@ from kubesight.modelcard import CropPreprocessing
 from kubesight.models.head import forward_features, has_prefix, head_prefixes
 from kubesight.models.inputs import normalise
 from kubesight.storage.files import atomic_file
-from kubesight.train.data import Augmentation, PictureLoader, PictureTable, Views
+from kubesight.train.data import Augmentation, PictureBatch, PictureLoader, PictureTable, Views
 
 log = logging.getLogger("kubesight")
 
@@ -64,7 +64,8 @@ def cached_features(
         log.info("features of %d pictures come from the cache: %s", len(table), path)
         return kept
     log.info("computing features of %d pictures, %d view(s) each, for %s", len(table), views, path)
-    loader = PictureLoader(Views(table, preprocessing, augmentation), workers=workers, pin_memory=device.type == "cuda")
+    pictures = Views(table, preprocessing, augmentation)
+    loader: PictureLoader[PictureBatch] = PictureLoader(pictures, workers=workers, pin_memory=device.type == "cuda")
     size = batch_size
     batches = [list(range(start, min(start + size, len(table)))) for start in range(0, len(table), size)]
     module.eval()
