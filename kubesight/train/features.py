@@ -64,8 +64,8 @@ def cached_features(
         log.info("features of %d pictures come from the cache: %s", len(table), path)
         return kept
     log.info("computing features of %d pictures, %d view(s) each, for %s", len(table), views, path)
-    pictures = Views(table, preprocessing, augmentation)
-    loader: PictureLoader[PictureBatch] = PictureLoader(pictures, workers=workers, pin_memory=device.type == "cuda")
+    source = Views(table, preprocessing, augmentation)
+    loader: PictureLoader[PictureBatch] = PictureLoader(source, workers=workers, pin_memory=device.type == "cuda")
     size = batch_size
     batches = [list(range(start, min(start + size, len(table)))) for start in range(0, len(table), size)]
     module.eval()
