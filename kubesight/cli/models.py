@@ -8,6 +8,7 @@ import typer
 
 from kubesight.cli.evaluation import evaluate
 from kubesight.cli.options import number, show_table, task_named
+from kubesight.errors import KubesightError
 
 Model = Annotated[Path, typer.Option("--model", help="A model folder.", show_default=False)]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The folder to write.", show_default=False)]
@@ -20,7 +21,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
     app.command(context_settings=_FREE_FLAGS)(train)
     app.command()(evaluate)
-    app.command()(predict)
+    app.command(context_settings=_FREE_FLAGS)(predict)
     app.command()(export)
     app.command()(models)
     app.command()(hyperparameters)
@@ -66,20 +67,51 @@ def train(
 def predict(
     images: Annotated[list[str], typer.Argument(help="Picture files or URLs.", show_default=False)],
     model: Model,
-    batch_size: Annotated[int, typer.Option(help="Pictures at a time.", min=1)] = 32,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Pictures at a time; 32, or 1 for a detector.", min=1, show_default=False)
+    ] = None,
     device: Device = None,
     backend: Annotated[Literal["torch", "onnx"], typer.Option(help="onnx runs the exported model.")] = "torch",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where masks are written, with --export-as-image true.")
+    ] = None,
+    draw: Annotated[Path | None, typer.Option(help="Where pictures are written with the objects drawn.")] = None,
 ) -> None:
-    """Say what pictures show, one JSON line a picture."""
+    """Say what pictures show, one JSON line a picture.
+
+    The inference settings of a detector are flags too (`--box-score-threshold 0.5`), in place of those in its card.
+    """
     import orjson
 
+    from kubesight.hyperparameters import parse_flags
+
+    flags, names = _flags_apart(images)
+    overrides = parse_flags(flags)
+    if not names:
+        raise KubesightError("no picture is named", where="predict", hint="Give picture files or URLs.")
     from kubesight.dataset.urls import absolute_url
+    from kubesight.serving.answers import answers
     from kubesight.serving.predictor import load_predictor
 
-    predictor = load_predictor(model, device=device, batch_size=batch_size, backend=backend)
-    for prediction in predictor.predict(absolute_url(image, Path.cwd()) for image in images):
-        sys.stdout.write(orjson.dumps(prediction.to_dict()).decode() + "\n")
+    predictor = load_predictor(model, device=device, batch_size=batch_size, backend=backend, overrides=overrides)
+    urls = (absolute_url(name, Path.cwd()) for name in names)
+    for answer in answers(predictor, urls, masks=output, drawings=draw):
+        sys.stdout.write(orjson.dumps(answer).decode() + "\n")
         sys.stdout.flush()
+
+
+def _flags_apart(words: list[str]) -> tuple[list[str], list[str]]:
+    """Free flags with their values, and what is left: the picture files, wherever they stand."""
+    flags, names = [], []
+    rest = iter(words)
+    for word in rest:
+        if not word.startswith("--"):
+            names.append(word)
+            continue
+        flags.append(word)
+        if "=" not in word:
+            flags += [value for value in [next(rest, None)] if value is not None]
+    return flags, names
 
 
 def export(
@@ -88,13 +120,11 @@ def export(
     samples: Annotated[int, typer.Option(help="How many of them.", min=2)] = 32,
 ) -> None:
     """Write model.onnx, checked against the trained model."""
+    from kubesight.export.onnx import describe
     from kubesight.export.onnx import export as export_model
 
     record = export_model(model, data=data, samples=samples)
-    typer.echo(
-        f"{model / record['file']}: {number(record['bytes'])} bytes; on {record['samples']} pictures its probabilities "
-        f"differ by {record['max_abs_difference']:.1e} at most, and {record['agreement']:.0%} of its answers agree"
-    )
+    typer.echo(f"{model / record['file']}: {number(record['bytes'])} bytes; {describe(record)}")
 
 
 def models(

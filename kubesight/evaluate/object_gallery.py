@@ -30,7 +30,7 @@ SHAPES = 600
 """Of a picture with more shapes than this, right ones are left out first."""
 
 _NAMED_SHAPES = 20  # up to so many right ones in a picture have tags with their class
-_CROWD = 150  # with more shapes in a picture, the right ones have no tips
+_CROWD = 200  # with more shapes in a picture, lines are thin, and the right ones have no words
 _SIZES = ((720, 80), (640, 75), (560, 65), (480, 60), (400, 55), (320, 50), (240, 40))
 _NAME, _FILE = 18, 44
 
@@ -54,7 +54,8 @@ def gallery(answers: ObjectAnswers, verdicts: Verdicts, budget_bytes: int = PICT
         if error:
             unread.append(error)
         kinds = Counter(shape.layer for shape in shapes)
-        drawing = overlay(data, _size(answers, index), _within(shapes), LAYERS, label=_file_name(answers.urls[index]))
+        name = _file_name(answers.urls[index])
+        drawing = overlay(data, _size(answers, index), _within(shapes), LAYERS, label=name, thin=len(shapes) > _CROWD)
         caption = _caption(answers.urls[index], kinds, len(shapes), unread=bool(error))
         cost = len(drawing.encode()) + len(caption.encode())
         if cost <= budget_bytes:
@@ -138,14 +139,11 @@ def _rings(masks: Sequence[Mask] | None, row: int, width: int, height: int) -> l
 
 
 def _within(shapes: list[Shape]) -> list[Shape]:
-    """At most `SHAPES`; of a crowd, what is right and what was labelled goes without tips."""
+    """At most `SHAPES`; in a crowd, what is right and what was labelled goes without words."""
     if len(shapes) <= _CROWD:
         return shapes
     plain = {RIGHT, LABELLED}
-    return [
-        Shape(shape.layer, shape.box, shape.rings, shape.tags, "" if shape.layer in plain else shape.tip)
-        for shape in shapes[:SHAPES]
-    ]
+    return [Shape(shape.layer, shape.box, shape.rings) if shape.layer in plain else shape for shape in shapes[:SHAPES]]
 
 
 def _against(answers: ObjectAnswers, row: int, target: int) -> str:
@@ -199,13 +197,15 @@ def _file_name(url: str) -> str:
 
 
 def _caption(url: str, kinds: Counter[int], shapes: int, *, unread: bool) -> Html:
-    name = escape(_file_name(url))
     labelled = kinds[LABELLED] + kinds[MISSED]
-    parts = [f"<code>{name}</code> {labelled:,} labelled "]
-    parts += [
-        chip(f"{kinds[kind]:,} {layer.name}", layer.colour)
-        for kind, layer in enumerate(LAYERS)
-        if kinds[kind] and kind not in (LABELLED, IGNORED, LEFT_OUT)
+    parts = [
+        Html(f'<code title="{escape(url)}">{escape(_file_name(url))}</code> '),
+        Html(f'<span class="chip">· {labelled:,} labelled:</span> '),
+        join(
+            chip(f"{kinds[kind]:,} {layer.name}", layer.colour)
+            for kind, layer in enumerate(LAYERS)
+            if kinds[kind] and kind not in (LABELLED, IGNORED, LEFT_OUT)
+        ),
     ]
     if unread:
         parts.append(Html("· the picture could not be opened"))

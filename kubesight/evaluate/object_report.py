@@ -13,8 +13,7 @@ from kubesight.evaluate.object_sections import (
 )
 from kubesight.evaluate.object_thresholds import all_classes, at, thresholds
 from kubesight.evaluate.object_verdicts import judge
-from kubesight.metrics.coco import CocoResult
-from kubesight.metrics.detection import ThresholdRow, by_size
+from kubesight.metrics.detection import ThresholdRow
 from kubesight.metrics.errors import error_breakdown
 from kubesight.metrics.voc import voc_metrics
 from kubesight.report.page import Html, Page, notes, number, paragraph, plural, table, tiles
@@ -22,15 +21,12 @@ from kubesight.report.page import Html, Page, notes, number, paragraph, plural, 
 BACKGROUND_IOU = 0.1
 METRIC_ROWS = 300
 
-TILES = {
-    "mean_average_precision": "mean average precision",
+_OVERALL = {
     "coco.AP": "AP, IoU 0.50 to 0.95",
     "coco.AP50": "AP, IoU 0.50",
     "coco.AP75": "AP, IoU 0.75",
-    "precision": "precision",
-    "recall": "recall",
-    "f1": "F1",
 }
+_AT_THRESHOLD = {"precision": "precision", "recall": "recall", "f1": "F1"}
 
 
 def render_object_report(answers: ObjectAnswers, summary: dict[str, Any]) -> str:
@@ -54,28 +50,33 @@ def render_object_report(answers: ObjectAnswers, summary: dict[str, Any]) -> str
     pooled = all_classes(voc.per_class)
     metrics = summary["metrics"]
     size = f"{plural(len(answers.urls), 'picture')}, {plural(len(answers.classes), 'class', 'classes')}"
-    title = f"Evaluation: mean average precision {number(metrics.get('mean_average_precision'))}"
+    primary = metrics.get("mean_average_precision")
+    title = f"Evaluation: mean average precision {'undefined' if primary is None else number(primary)}"
     page = Page(title, f"{_judged(summary)}; {size}")
-    _headline(page, answers, metrics, at(pooled, answers.score_threshold))
+    _headline(page, answers, summary, at(pooled, answers.score_threshold))
     _pictures(page, answers, gallery(answers, judge(answers, breakdown)))
     confusions(page, answers)
-    class_table(page, answers, voc.per_class, _coco_by_class(summary))
+    class_table(page, answers, summary["per_class"])
     curve_charts(page, answers, voc.per_class)
     thresholds(page, answers, pooled)
     error_table(page, answers, breakdown)
-    size_table(page, by_size(truth, _coco(metrics)))
+    size_table(page, summary["sizes"])
     _metrics(page, metrics)
     page.section("What was evaluated", table(["", "value"], _facts(answers, summary)))
     return page.render()
 
 
-def _headline(page: Page, answers: ObjectAnswers, metrics: dict[str, float], now: ThresholdRow) -> None:
-    shown: list[tuple[str, object]] = [(label, metrics[name]) for name, label in TILES.items() if name in metrics]
-    shown += [("found", now.found), ("missed", now.missed), ("false", now.false)]
+def _headline(page: Page, answers: ObjectAnswers, summary: dict[str, Any], now: ThresholdRow) -> None:
+    metrics, settings = summary["metrics"], summary["settings"]
+    rule = "COCO, IoU 0.50" if settings["metric_type"] == "coco" else f"VOC, IoU {answers.iou_threshold:g}"
+    overall = {"mean_average_precision": f"mAP ({rule})"} | _OVERALL
+    reached = [(label, metrics[name]) for name, label in overall.items() if name in metrics]
+    counts = [("found", now.found), ("missed", now.missed), ("false", now.false)]
     page.section(
         "Headline",
-        tiles(shown),
+        tiles(reached) if reached else Html(),
         paragraph(_in_words(answers, now)),
+        tiles([*counts, *((label, metrics[name]) for name, label in _AT_THRESHOLD.items() if name in metrics)]),
         notes(("Note", text) for text in answers.warnings),
     )
 
@@ -124,21 +125,11 @@ def _judged(summary: dict[str, Any]) -> str:
     return f"{summary['model']['model_name']} ({summary['model']['path']})"
 
 
-def _coco(metrics: dict[str, float]) -> CocoResult:
-    """COCO's numbers as the metrics have them."""
-    named = {name.removeprefix("coco."): value for name, value in metrics.items() if name.startswith("coco.")}
-    return CocoResult(named, {}, {})
-
-
-def _coco_by_class(summary: dict[str, Any]) -> dict[str, float]:
-    return {row["name"]: row["coco_AP"] for row in summary["per_class"] if row["coco_AP"] is not None}
-
-
 def _facts(answers: ObjectAnswers, summary: dict[str, Any]) -> list[tuple[str, object]]:
-    data, model, predictions = summary["data"], summary["model"], summary["predictions"]
+    data, settings, model, predictions = (summary[key] for key in ("data", "settings", "model", "predictions"))
     facts: list[tuple[str, object]] = [
         ("task", str(answers.task)),
-        ("data set", data["path"]),
+        ("data set", answers.dataset),
         ("part", data.get("part")),
         ("content hash", data.get("content_hash")),
         ("pictures", len(answers.urls)),
@@ -148,6 +139,9 @@ def _facts(answers: ObjectAnswers, summary: dict[str, Any]) -> list[tuple[str, o
         ("compared by", "outlines" if answers.masks else "boxes"),
         ("score threshold of deployment", f"{answers.score_threshold:g}"),
         ("overlap (IoU) threshold", f"{answers.iou_threshold:g}"),
+        ("mean average precision by", settings["metric_type"]),
+        ("VOC's eleven points", "yes" if settings["eleven_points"] else "no"),
+        ("VOC's inclusive pixels", "yes" if settings["inclusive_pixels"] else "no"),
     ]
     if model:
         facts += [("model", model["model_name"]), ("model folder", model["path"])]

@@ -1,6 +1,7 @@
 """The parts of the page on boxes or outlines that speak of classes, kinds of errors and sizes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,7 @@ from kubesight.evaluate.object_answers import ObjectAnswers
 from kubesight.evaluate.object_thresholds import round_down
 from kubesight.evaluate.object_verdicts import LAYERS, OF_ERROR
 from kubesight.metrics.confusion import detection_confusion
-from kubesight.metrics.detection import ClassFigures, SizeFigures, per_class_at
+from kubesight.metrics.detection import threshold_table
 from kubesight.metrics.errors import BOTH, KINDS, ErrorBreakdown
 from kubesight.metrics.errors import CLASS as CLASS_ERROR
 from kubesight.metrics.voc import ClassCurve
@@ -21,6 +22,7 @@ from kubesight.report.page import (
     lines,
     number,
     paragraph,
+    plural,
     shorten,
     side_by_side,
     table,
@@ -36,6 +38,8 @@ CURVES = 8
 
 TABLE_ROWS = 200
 NAME = 24
+_FREQUENT = 10
+_GRID = [step / 50 for step in range(51)]
 
 
 def confusions(page: Page, answers: ObjectAnswers) -> None:
@@ -61,7 +65,9 @@ def confusions(page: Page, answers: ObjectAnswers) -> None:
     )
     rows = frequent_confusions(matrix, answers.classes)
     heads = ["labelled as", "found as", "objects", "share of the class"]
-    listed = table(heads, rows, numeric=heads[2:]) if rows else paragraph("No class was taken for another.")
+    listed = table(heads, rows, numeric=heads[2:]) if rows else Html()
+    if not rows and len(answers.classes) > 1:
+        listed = paragraph("No class was taken for another.")
     beside = len(names) <= SIDE_BY_SIDE_CLASSES
     page.section(
         "Confusion matrix",
@@ -116,93 +122,89 @@ def frequent_confusions(matrix: NDArray[np.int64], classes: Sequence[str]) -> li
     ]
 
 
-def class_table(
-    page: Page, answers: ObjectAnswers, curves: Sequence[ClassCurve], precision: Mapping[str, float]
-) -> None:
-    """Append the table of classes.
-
-    Args:
-        page: the page.
-        answers: what was judged.
-        curves: each class's ranking.
-        precision: class to COCO's AP, for those that have one.
-    """
-    rows = sorted(per_class_at(curves, answers.score_threshold), key=_lowest_first)
-    heads = ["class", "labelled", "AP", f"AP at {answers.iou_threshold:g}", "precision", "recall", "F1"]
-    heads += ["found", "missed", "false", "threshold of best F1", "F1 there"]
+def class_table(page: Page, answers: ObjectAnswers, rows: Sequence[dict[str, Any]]) -> None:
+    """Append the table of classes; `rows` are those of `metrics.json`."""
+    ordered = sorted(rows, key=lambda row: (row["average_precision"] is None, row["average_precision"], row["name"]))
+    columns = {
+        "class": "name",
+        "labelled": "ground_truths",
+        "AP": "coco_AP",
+        f"AP at {answers.iou_threshold:g}": "average_precision",
+        "precision": "precision",
+        "recall": "recall",
+        "F1": "f1",
+        "found": "hits",
+        "missed": "missed",
+        "false": "false",
+        "best F1": "best_f1",
+        "at score": "best_threshold",
+    }
+    cells = [[_class_cell(key, row[key]) for key in columns.values()] for row in ordered[:TABLE_ROWS]]
     note = (
-        f"Precision, recall, F1 and counts at the deployment threshold of {answers.score_threshold:g}; AP is of "
-        "all detections, the first one averaged over overlaps from 0.50 to 0.95. Lowest first; a dash: undefined."
+        f"Precision, recall, F1 and counts at the deployment threshold of {answers.score_threshold:g}; AP is of all "
+        "detections, over overlaps from 0.50 to 0.95 in its first column. The lowest come first; a dash: undefined."
     )
-    if len(rows) > TABLE_ROWS:
-        note += f" The first {TABLE_ROWS} of {len(rows):,} classes; metrics.json has all."
-    cells = [_class_cells(row, precision) for row in rows[:TABLE_ROWS]]
-    page.section("Classes", table(heads, cells, numeric=heads[1:]), note=note)
+    if len(ordered) > TABLE_ROWS:
+        note += f" The first {TABLE_ROWS} of {len(ordered):,} classes; metrics.json has all."
+    page.section("Classes", table(list(columns), cells, numeric=list(columns)[1:]), note=note)
 
 
-def _class_cells(row: ClassFigures, precision: Mapping[str, float]) -> list[object]:
-    best = row.best_threshold
-    return [
-        shorten(row.name, 60),
-        row.ground_truths,
-        precision.get(row.name),
-        row.average_precision,
-        row.figures.precision,
-        row.figures.recall,
-        row.figures.f1,
-        row.hits,
-        row.missed,
-        row.false,
-        None if best is None else f"{round_down(best):.3f}",
-        row.best.f1 if row.best else None,
-    ]
-
-
-def _lowest_first(row: ClassFigures) -> tuple[bool, float, str]:
-    return row.average_precision is None, row.average_precision or 0.0, row.name
+def _class_cell(key: str, value: Any) -> object:
+    if key == "name":
+        return shorten(value, 60)
+    if isinstance(value, float):
+        return f"{round_down(value):.4f}" if key == "best_threshold" else f"{value:.3f}"
+    return value
 
 
 def curve_charts(page: Page, answers: ObjectAnswers, curves: Sequence[ClassCurve]) -> None:
-    """Append precision against recall: all classes, or the lowest and the best."""
+    """Append precision against recall, and F1 against the score: of all classes, or of the lowest and the best."""
     known = sorted(
         (curve for curve in curves if curve.average_precision is not None),
         key=lambda curve: (curve.average_precision or 0.0, curve.name),
     )
-    if not known:
-        page.section("Precision and recall", paragraph("Nothing is labelled: there is no recall."))
+    if not known or not any(curve.detections for curve in known):
+        what = "found" if known else "labelled"
+        page.section("Precision and recall", paragraph(f"Nothing is {what}: there are no curves."))
         return
+    now, every = answers.score_threshold, len(known)
+    # Of many classes the lowest are those with an object or two, which tell nothing.
+    frequent = [curve for curve in known if curve.ground_truths >= _FREQUENT]
+    known = frequent if every > 2 * CURVES <= len(frequent) else known
     if len(known) <= CURVES:
-        charts = [_curves(known[::-1], answers.score_threshold, "")]
+        charts = _charts(known[::-1], now, "")
     else:
-        low = min(CURVES, len(known) // 2)
-        charts = [
-            _curves(known[:low], answers.score_threshold, f"The {low} lowest classes"),
-            _curves(known[-min(CURVES, len(known) - low) :][::-1], answers.score_threshold, "The best classes"),
-        ]
-    left_out = len(known) - 2 * CURVES
+        low, high = known[: min(CURVES, len(known) // 2)], known[-min(CURVES, (len(known) + 1) // 2) :]
+        charts = _charts(low, now, f", the lowest {len(low)} classes") + _charts(
+            high[::-1], now, f", the best {len(high)}"
+        )
+    left_out = every - 2 * CURVES
+    among = f" Drawn are classes with {_FREQUENT} labelled objects or more." if len(known) < every else ""
     page.section(
         "Precision and recall",
-        side_by_side(*charts) if len(charts) > 1 else charts[0],
-        note=f"Each class's detections from the surest to the least sure, at an overlap of "
-        f"{answers.iou_threshold:g} or more; in brackets the average precision. A ring is the deployment "
-        f"threshold of {answers.score_threshold:g}."
-        + (f" {left_out:,} classes in the middle are not drawn." if left_out > 0 else ""),
+        side_by_side(*charts),
+        note="Each class's detections from the surest to the least sure, at an overlap of "
+        f"{answers.iou_threshold:g} or more; in brackets the average precision. A ring is the deployment threshold of "
+        f"{now:g}.{among}" + (f" {plural(left_out, 'class', 'classes')} more are not drawn." if left_out > 0 else ""),
     )
 
 
-def _curves(curves: Sequence[ClassCurve], threshold: float, title: str) -> Html:
-    series, marks = {}, {}
+def _charts(curves: Sequence[ClassCurve], now: float, which: str) -> list[Html]:
+    recalls, f1, ringed, marks = {}, {}, {}, {}
     for curve in curves:
         name = f"{shorten(curve.name, NAME)} ({curve.average_precision:.3f})"
         recall, precision = curve.recall, curve.precision
-        if not curve.detections:
-            series[name] = ([0.0], [0.0])
-            continue
-        series[name] = ([0.0, *recall.tolist()], [float(precision[0]), *precision.tolist()])
-        kept = int((curve.score >= threshold).sum())
-        if kept:
-            marks[name] = (float(recall[kept - 1]), float(precision[kept - 1]))
-    return lines(series, "recall", "precision", marks=marks, title=title)
+        first = [float(precision[0])] if curve.detections else [0.0]
+        recalls[name] = ([0.0, *recall.tolist()], [*first, *precision.tolist()])
+        rows = threshold_table([curve], _GRID)
+        f1[name] = (_GRID, [row.figures.f1 or 0.0 for row in rows])
+        marks[name] = (now, threshold_table([curve], [now])[0].figures.f1 or 0.0)
+        if kept := int((curve.score >= now).sum()):
+            ringed[name] = (float(recall[kept - 1]), float(precision[kept - 1]))
+    return [
+        lines(recalls, "recall", "precision", marks=ringed, shares=True, title=f"Precision and recall{which}"),
+        lines(f1, "score threshold", "F1", marks=marks, shares=True, title=f"F1 by threshold{which}"),
+    ]
 
 
 MEANINGS = {
@@ -211,7 +213,7 @@ MEANINGS = {
     "both": "It touches an object of another class, too little to count.",
     "duplicate": "A surer detection has the same object already.",
     "background": "Nothing is labelled there.",
-    "missed": "A labelled object that no detection speaks of, not even a badly placed one or one of a wrong class.",
+    "missed": "A labelled object that no detection speaks of, not even a wrong one.",
 }
 
 
@@ -235,15 +237,15 @@ def error_table(page: Page, answers: ObjectAnswers, breakdown: ErrorBreakdown) -
         if len(answers.classes) > 1 or kind not in (KINDS[CLASS_ERROR], KINDS[BOTH])
     ]
     heads = ["error", "what it means", "count", "share", "AP it costs"]
-    chart = bars(
-        [str(row[0]) for row in sorted(rows, key=lambda row: -(row[4] or 0))],
-        [max(0.0, row[4] or 0) for row in sorted(rows, key=lambda row: -(row[4] or 0))],
-        title="AP that each kind costs",
-    )
+    shown = [str(row[0]) for row in rows]
+    charts = [
+        bars(shown, [row[2] for row in rows], title="How many"),
+        bars(shown, [max(0.0, row[4] or 0.0) for row in rows], title="AP it costs") if breakdown.cost else Html(),
+    ]
     page.section(
         "Kinds of errors",
         table(heads, rows, numeric=heads[2:]),
-        chart if breakdown.cost else Html(),
+        side_by_side(*charts),
         note=f"Counts at the deployment threshold of {answers.score_threshold:g}. What a kind costs is how "
         f"far AP at {answers.iou_threshold:g} ({number(breakdown.average_precision)}, of all detections) "
         "would rise if these errors alone were mended; costs do not add up. Kinds are those of TIDE (Bolya and others, "
@@ -251,17 +253,17 @@ def error_table(page: Page, answers: ObjectAnswers, breakdown: ErrorBreakdown) -
     )
 
 
-def size_table(page: Page, rows: Sequence[SizeFigures]) -> None:
-    """Append small, medium and large objects."""
+def size_table(page: Page, rows: Sequence[dict[str, Any]]) -> None:
+    """Append small, medium and large objects; `rows` are those of `metrics.json`."""
     cells = []
     for row in rows:
-        low, high = round(row.smallest**0.5), row.largest**0.5
-        limits = f"over {low} x {low}" if high == float("inf") else f"up to {high:.0f} x {high:.0f}"
-        cells.append((row.name, limits, row.ground_truths, row.average_precision, row.recall))
-    heads = ["objects", "pixels", "labelled", "AP", "recall"]
+        low, high = f"{row['smallest'] ** 0.5:.0f}", f"{(row['largest'] or 0) ** 0.5:.0f}"
+        limits = f"{low} x {low} or more" if row["largest"] is None else f"up to {high} x {high}"
+        cells.append((row["name"], limits, row["ground_truths"], row["average_precision"], row["recall"]))
+    heads = ["objects", "area in pixels", "labelled", "AP", "recall"]
     page.section(
         "Small, medium and large objects",
         table(heads, cells, numeric=heads[2:]),
-        note="By the area of the labelled object in pixels, as COCO draws the limits. AP and recall are means over "
-        "overlaps from 0.50 to 0.95 and classes.",
+        note="By the area of the labelled object, with COCO's limits. AP and recall are means over overlaps from 0.50 "
+        "to 0.95 and over classes.",
     )

@@ -51,8 +51,8 @@ def at(curve: ClassCurve, threshold: float) -> ThresholdRow:
 
 
 def round_down(score: float) -> float:
-    """A score to three places, never upwards: used as a threshold it keeps what the exact one keeps."""
-    return math.floor(score * 1000) / 1000
+    """A score to four places, never upwards: used as a threshold it keeps all that the exact one keeps."""
+    return math.floor(score * 10_000) / 10_000
 
 
 def _advice(curve: ClassCurve, now: float, best: float | None) -> Html:
@@ -65,7 +65,7 @@ def _advice(curve: ClassCurve, now: float, best: float | None) -> Html:
     found, false = there.found - here.found, there.false - here.false
     return paragraph(
         Html(
-            f"F1 is best at a threshold of <b>{round_down(best):.3f}</b>: {f1_there:.3f} instead of {f1_here:.3f} at "
+            f"F1 is best at a threshold of <b>{round_down(best):.4f}</b>: {f1_there:.3f} instead of {f1_here:.3f} at "
             f"the deployment threshold of {now:g}. It would find {_change(found, 'object', 'objects')} and give "
             f"{_change(false, 'false detection', 'false detections')}."
         )
@@ -122,7 +122,7 @@ def _table(curve: ClassCurve, now: float, best: float | None) -> Html:
         remark = ", ".join(["deployment"] * (row.threshold == now) + ["best F1"] * (row.threshold == best))
         figures = row.figures
         counts = (row.found, row.false, row.missed)
-        name = f"{round_down(row.threshold):.3f}" if row.threshold not in THRESHOLDS else f"{row.threshold:.2f}"
+        name = f"{round_down(row.threshold):.4f}" if row.threshold not in THRESHOLDS else f"{row.threshold:.2f}"
         rows.append((name, *counts, figures.precision, figures.recall, figures.f1, remark))
     heads = ["score threshold", "found", "false", "missed", "precision", "recall", "F1", ""]
     return table(heads, rows, numeric=heads[:-1])

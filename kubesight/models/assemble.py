@@ -14,7 +14,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.ops import MultiScaleRoIAlign
 
 from kubesight.errors import ModelError
-from kubesight.models.backbones import TimmPyramid
+from kubesight.models.backbones import TimmPyramid, known_timm_name
 from kubesight.models.names import ModelSpec
 from kubesight.models.transform import DetectorTransform
 
@@ -92,7 +92,7 @@ def _of_torchvision(spec: ModelSpec, classes: int, settings: Settings) -> nn.Mod
 
 def _on_timm(spec: ModelSpec, classes: int, settings: Settings) -> nn.Module:
     """Faster R-CNN or Mask R-CNN on a timm network, anchors and regions fitted to the levels that it has."""
-    backbone = TimmPyramid(spec.library_name)
+    backbone = TimmPyramid(known_timm_name(spec))
     config = backbone.body.pretrained_cfg  # type: ignore[union-attr]
     strides = (*backbone.strides, 2 * backbone.strides[-1])
     levels = [str(level) for level in range(len(backbone.strides))]

@@ -1,6 +1,8 @@
 """Feature pyramids on timm's networks, and the stages of every detector's body."""
 
+import difflib
 from collections import OrderedDict
+from collections.abc import Collection, Sequence
 
 import timm
 import torch
@@ -12,11 +14,39 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 from kubesight.errors import ModelError
+from kubesight.models.head import shortest_prefixes
+from kubesight.models.names import ModelSpec
 
 STRIDES = (4, 8, 16, 32)
 """Strides of the levels that a pyramid takes from a body, in pixels of the picture, as far as it has them."""
 
 _WIDE = 1024
+
+
+def known_timm_name(spec: ModelSpec) -> str:
+    """The name of a network in timm.
+
+    Raises:
+        ModelError: timm has no such network, or no such weights of it; the nearest known names are given.
+    """
+    name = spec.library_name
+    prefix = spec.name.removesuffix(name)  # `timm/`, `fasterrcnn_timm/`, or nothing
+    if timm.is_model(name):
+        architecture, _, tag = name.partition(".")
+        tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
+        if tag and tag not in tags:
+            raise ModelError(
+                f"timm has no weights {tag!r} of {architecture}",
+                where="model_name",
+                hint=f"Its weights are {', '.join(tags)}." if tags else f"Name it {prefix}{architecture}.",
+            )
+        return name
+    near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
+    raise ModelError(
+        f"timm {timm.__version__} knows no model {name!r}",
+        where="model_name",
+        hint=f"Did you mean {' or '.join(f'{prefix}{one}' for one in near)}?" if near else None,
+    )
 
 
 class TimmPyramid(nn.Module):
@@ -160,14 +190,15 @@ def _timm_stages(body: nn.Module) -> list[list[str]]:
         for start in starts
     ]
     stages: list[list[str]] = [[] for _ in range(len(ends) + 1)]
-    for name, _ in body.named_parameters():
+    every = [name for name, _ in body.named_parameters()]
+    for name in every:
         place = modules.index(name.rpartition(".")[0].replace(".", "_"))
         level = next((level for level, end in enumerate(ends) if place <= end), len(ends) - 1)
         stages[0 if not starts or place < starts[0] else level + 1].append(name)
-    return [stage for stage in stages if stage]
+    return [shortest_prefixes(stage, every) for stage in stages if stage]
 
 
-def _mobile_stages(blocks: list[tuple[str, nn.Module]], starts: set[int] = frozenset()) -> list[list[str]]:  # type: ignore[assignment]
+def _mobile_stages(blocks: Sequence[tuple[str, nn.Module]], starts: Collection[int] = ()) -> list[list[str]]:
     """A stage begins with each block that strides, and the last block is one of its own."""
     stages: list[list[str]] = [[]]
     for place, (name, block) in enumerate(blocks):

@@ -1,6 +1,5 @@
 """From a model's name to a network with its starting weights, and from a model folder to the trained network."""
 
-import difflib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import nn
 
 from kubesight.errors import ModelError
 from kubesight.modelcard import CARD_FILE, WEIGHTS_FILE, ModelCard
+from kubesight.models.backbones import known_timm_name
 from kubesight.models.built import BuiltModel
 from kubesight.models.detectors import load_detector
 from kubesight.models.head import head_prefixes, start_anew
@@ -44,7 +44,13 @@ def build_model(
     Raises:
         ModelError: the name is not known, nothing trains this model here, or the weights cannot be had or do not fit.
     """
-    name = _timm_name(spec)
+    if spec.library != "timm":
+        raise ModelError(
+            f"{spec.name} has no trainer for image classification in this installation",
+            where="model_name",
+            hint="`kubesight models` lists the models of each task; any model of timm is `timm/NAME`.",
+        )
+    name = known_timm_name(spec)
     options = _size_option(spec, name, image_size)
     if weights == "default":
         return _from_library(spec, name, num_classes, options, image_size)
@@ -75,33 +81,6 @@ def load_trained(model_dir: Path | str, device: torch.device | str = "cpu") -> t
     built = build_model(find_model(card.model_name), len(card.classes), image_size=card.crop.crop_size)
     load_weights(built.module, Path(model_dir) / WEIGHTS_FILE)
     return built.module.to(device).eval(), card
-
-
-def _timm_name(spec: ModelSpec) -> str:
-    """The architecture's name in timm, or an error that says why there is none."""
-    if spec.library != "timm":
-        raise ModelError(
-            f"{spec.name} has no trainer for image classification in this installation",
-            where="model_name",
-            hint="`kubesight models` lists the models of each task; any model of timm is `timm/NAME`.",
-        )
-    name = spec.library_name
-    if timm.is_model(name):
-        architecture, _, tag = name.partition(".")
-        tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
-        if tag and tag not in tags:
-            raise ModelError(
-                f"timm has no weights {tag!r} of {architecture}",
-                where="model_name",
-                hint=f"Its weights are {', '.join(tags)}." if tags else f"Name it timm/{architecture}.",
-            )
-        return name
-    near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
-    raise ModelError(
-        f"timm {timm.__version__} knows no model {name!r}",
-        where="model_name",
-        hint=f"Did you mean {' or '.join(f'timm/{one}' for one in near)}?" if near else None,
-    )
 
 
 def _size_option(spec: ModelSpec, name: str, image_size: int | None) -> dict[str, Any]:

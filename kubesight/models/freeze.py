@@ -12,7 +12,7 @@ from timm.models import group_parameters
 from torch import nn
 
 from kubesight.models.backbones import body_stages
-from kubesight.models.head import has_prefix, head_prefixes, is_detector
+from kubesight.models.head import has_prefix, head_prefixes, is_detector, shortest_prefixes
 from kubesight.models.names import ModelSpec
 
 _TRAINABLE = {"ssd300_vgg16": 4, "ssdlite320_mobilenet_v3_large": 6}
@@ -31,29 +31,16 @@ def freeze_groups(spec: ModelSpec, module: nn.Module) -> list[list[str]]:
         Prefixes of parameter names (`["conv1", "bn1"]`, `["layer1"]`, ...). Together they hold every parameter but
         the classifier's, each once; of a detector, every parameter of its body.
     """
-    every = [name for name, _ in module.named_parameters()]
     if is_detector(module):
-        return [_prefixes(stage, every) for stage in body_stages(module)]
+        return body_stages(module)
     if spec.name == "mobilenetv2":  # timm's own stages of it hold several of Azure's groups
         blocks = [f"blocks.{i}.{j}" for i, stage in enumerate(module.blocks) for j in range(len(stage))]  # type: ignore
         return [["conv_stem", "bn1"], *([block] for block in blocks), ["conv_head", "bn2"]]
     heads = head_prefixes(module)
     layers = group_parameters(module, module.group_matcher(coarse=True))  # type: ignore[operator]
     groups = [[name for name in layers[key] if not has_prefix(name, heads)] for key in sorted(layers)]
-    return [_prefixes(group, every) for group in groups if group]
-
-
-def _prefixes(group: list[str], every: list[str]) -> list[str]:
-    """The shortest module names that hold the parameters of `group` and no others."""
-    members = set(group)
-    prefixes: list[str] = []
-    for name in group:
-        if has_prefix(name, prefixes):
-            continue
-        parts = name.split(".")
-        above = (".".join(parts[:depth]) for depth in range(1, len(parts) + 1))
-        prefixes.append(next(p for p in above if all(n in members for n in every if has_prefix(n, [p]))))
-    return prefixes
+    every = [name for name, _ in module.named_parameters()]
+    return [shortest_prefixes(group, every) for group in groups if group]
 
 
 def freeze(spec: ModelSpec, module: nn.Module, layers_to_freeze: int) -> list[str]:

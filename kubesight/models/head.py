@@ -73,6 +73,19 @@ def has_prefix(name: str, prefixes: list[str]) -> bool:
     return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
 
 
+def shortest_prefixes(group: list[str], every: list[str]) -> list[str]:
+    """The shortest module names that hold the parameters of `group` and no others."""
+    members = set(group)
+    prefixes: list[str] = []
+    for name in group:
+        if has_prefix(name, prefixes):
+            continue
+        parts = name.split(".")
+        above = (".".join(parts[:depth]) for depth in range(1, len(parts) + 1))
+        prefixes.append(next(p for p in above if all(n in members for n in every if has_prefix(n, [p]))))
+    return prefixes
+
+
 def forward_features(module: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """Everything before the classifier: `head(module)(forward_features(module, images))` is `module(images)`.
 

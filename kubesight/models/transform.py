@@ -1,4 +1,4 @@
-"""How a detector's pictures come in and its answers go out: torchvision's transform, with two changes."""
+"""How a detector's pictures come in and its answers go out: torchvision's transform, with a few changes."""
 
 from typing import Self
 

@@ -118,23 +118,26 @@ def lines(
     *,
     diagonal: bool = False,
     marks: Mapping[str, tuple[float, float]] | None = None,
+    shares: bool = False,
     title: str = "",
 ) -> Html:
     """Lines through points.
 
     Args:
-        series: name to (xs, ys); pairs that are not finite are left out. A series of few points shows each of them.
+        series: name to (xs, ys); pairs that are not finite are left out. A series of few points shows each of them,
+            where no points are ringed.
         x_label: name and unit of the x axis.
         y_label: name and unit of the y axis.
         diagonal: draw y = x, for a reader to compare with (chance in a ROC curve, perfect calibration).
         marks: name of a series to one point of it that is ringed.
+        shares: both axes go from 0 to 1, whatever the points.
         title: the heading over the chart.
     """
     curves = {name: _points(xs, ys) for name, (xs, ys) in series.items()}
     every = np.concatenate([*curves.values(), np.zeros((0, 2))])
     if not every.size:
         return _sentence("nothing to draw", title)
-    (x_low, y_low), (x_high, y_high) = every.min(0), every.max(0)
+    (x_low, y_low), (x_high, y_high) = ((0, 0), (1, 1)) if shares else (every.min(0), every.max(0))
     x_ticks, y_ticks = _line_ticks(x_low, x_high), _line_ticks(y_low, y_high)
     x, y = horizontal(x_ticks[0], x_ticks[-1]), vertical(y_ticks[0], y_ticks[-1])
     parts: list[str] = [frame(x, y, x_ticks, y_ticks, x_label, y_label)]
@@ -142,7 +145,9 @@ def lines(
         low, high = max(x.low, y.low), min(x.high, y.high)
         parts.append(f'<path class="d" d="M{x(low):g} {y(low):g}L{x(high):g} {y(high):g}"/>')
     for index, (name, points) in enumerate(curves.items()):
-        parts.append(_curve(name, points, x, y, series_colour(index)))
+        dots = marks is None and len(points) <= _MARKED_POINTS
+        parts.append(_curve(name, points, x, y, series_colour(index), dots=dots))
+    for index, name in enumerate(curves):
         if marks and name in marks:
             parts.append(_mark(name, marks[name], x, y, series_colour(index)))
     named = [name for name in curves if name]
@@ -208,7 +213,7 @@ def _points(xs: Sequence[float], ys: Sequence[float]) -> np.ndarray:
     return points[np.isfinite(points).all(axis=1)]
 
 
-def _curve(name: str, points: np.ndarray, x: Scale, y: Scale, colour: str) -> Html:
+def _curve(name: str, points: np.ndarray, x: Scale, y: Scale, colour: str, *, dots: bool) -> Html:
     if not len(points):
         return Html()
     pixels = np.array([[x(px), y(py)] for px, py in points.tolist()])
@@ -218,7 +223,7 @@ def _curve(name: str, points: np.ndarray, x: Scale, y: Scale, colour: str) -> Ht
     place = "L".join(f"{px:.1f} {py:.1f}" for px, py in path.tolist())
     title = f"<title>{escape(name)}</title>" if name else ""
     parts = [f'<path class="l" style="stroke:{colour}" d="M{place}">{title}</path>']
-    if len(points) <= _MARKED_POINTS:
+    if dots:
         for (px, py), (vx, vy) in zip(pixels.tolist(), points.tolist(), strict=True):
             said = f"{name}: " if name else ""
             parts.append(

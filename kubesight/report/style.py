@@ -118,6 +118,8 @@ svg.over path{fill:none;stroke-width:2;vector-effect:non-scaling-stroke;pointer-
 svg.over path.o{stroke:#000;stroke-width:4;stroke-opacity:.5;pointer-events:none}
 svg.over path.dash{stroke-width:1.5;stroke-dasharray:5 4}
 svg.over path.o.dash{stroke-width:2.5;stroke-opacity:.35;stroke-dasharray:none}
+svg.thin path{stroke-width:1.2}
+svg.thin path.o{stroke-width:2}
 svg.over text{font-size:22px;font-weight:600;paint-order:stroke;stroke:#000;stroke-opacity:.8;stroke-width:5px;
 stroke-linejoin:round;pointer-events:none}
 .scenes figure:has(.zoom input:checked) svg text{font-size:13px;stroke-width:3px}

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
@@ -19,6 +19,9 @@ from kubesight.serving.ahead import read_ahead
 from kubesight.serving.polygons import mask_outline
 from kubesight.serving.sessions import Backend, open_session, torch_device
 from kubesight.serving.settings import Settings
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 Network = Callable[[Sequence[np.ndarray]], list[Detections]]  # pictures, uint8 [height, width, 3], to what is found
 
@@ -203,13 +206,16 @@ def _onnx(model_dir: Path, device: str | None, settings: Settings) -> Network:
     session = open_session(model_dir, device)
     exported = orjson.loads(session.get_modelmeta().custom_metadata_map["inference"])
     _check_exported(exported, settings, model_dir)
-    names = [output.name for output in session.get_outputs()]
 
     def network(pictures: Sequence[np.ndarray]) -> list[Detections]:
-        answers = (session.run(names, {"image": np.ascontiguousarray(picture)}) for picture in pictures)
-        return [Detections(*answer) for answer in answers]
+        return [onnx_detections(session, picture) for picture in pictures]
 
     return network
+
+
+def onnx_detections(session: "onnxruntime.InferenceSession", picture: np.ndarray) -> Detections:
+    """What an exported detector finds in a picture, uint8 [height, width, 3]."""
+    return Detections(*session.run(None, {"image": np.ascontiguousarray(picture)}))
 
 
 def _check_exported(exported: Settings, settings: Settings, model_dir: Path) -> None:

@@ -245,7 +245,8 @@ def _preprocessing(task: Task, built: BuiltModel, settings: dict[str, Any]) -> C
     if task in CLASSIFICATION_TASKS:
         sizes = {"resize_size": settings["validation_resize_size"], "crop_size": settings["validation_crop_size"]}
         return CropPreprocessing(**sizes, **colours)
-    return FitPreprocessing(min_size=settings["min_size"], max_size=settings["max_size"], **colours)
+    resizing = built.module.transform  # an SSD has its own size, which no setting changes
+    return FitPreprocessing(min_size=min(resizing.min_size), max_size=resizing.max_size, **colours)
 
 
 def _freeze(spec: ModelSpec, module: nn.Module, settings: dict[str, Any]) -> None:

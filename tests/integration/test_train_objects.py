@@ -41,8 +41,8 @@ Sets = tuple[Dataset, Dataset]
 def boxes(tmp_path_factory: pytest.TempPathFactory) -> Sets:
     folder = tmp_path_factory.mktemp("boxes")
     return (
-        digit_objects_dataset(folder / "train", 0, 32, Task.DETECTION, background=2),
-        digit_objects_dataset(folder / "validation", 100, 12, Task.DETECTION, background=1),
+        digit_objects_dataset(folder / "train", 0, 10, Task.DETECTION, background=1),
+        digit_objects_dataset(folder / "validation", 100, 6, Task.DETECTION, background=1),
     )
 
 
@@ -50,8 +50,8 @@ def boxes(tmp_path_factory: pytest.TempPathFactory) -> Sets:
 def outlines(tmp_path_factory: pytest.TempPathFactory) -> Sets:
     folder = tmp_path_factory.mktemp("outlines")
     return (
-        digit_objects_dataset(folder / "train", 0, 24, Task.SEGMENTATION, background=1),
-        digit_objects_dataset(folder / "validation", 100, 10, Task.SEGMENTATION, background=1),
+        digit_objects_dataset(folder / "train", 0, 6, Task.SEGMENTATION, background=1),
+        digit_objects_dataset(folder / "validation", 100, 4, Task.SEGMENTATION, background=1),
     )
 
 
@@ -77,14 +77,25 @@ def records(output: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_detector_learns_and_the_shipped_folder_is_the_one_that_was_scored(boxes: Sets, tmp_path: Path) -> None:
-    card = fit(boxes, tmp_path, number_of_epochs=8, validation_metric_type="coco_voc", log_training_metrics="Enable")
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(("task", "model_name"), [(Task.DETECTION, DETECTOR), (Task.SEGMENTATION, SEGMENTER)])
+def test_a_detector_learns(task: Task, model_name: str, tmp_path: Path) -> None:
+    sets = (
+        digit_objects_dataset(tmp_path / "train", 0, 48, task, background=2),
+        digit_objects_dataset(tmp_path / "validation", 100, 16, task, background=1),
+    )
+    card = fit(sets, tmp_path, model_name, number_of_epochs=12, validation_metric_type="coco_voc")
     history = records(tmp_path)
-    assert history[-1]["training_loss"] < 0.7 * history[0]["training_loss"]
-    assert history[-1]["validation_loss"] < history[0]["validation_loss"]
+    assert history[-1]["training_loss"] < 0.6 * history[0]["training_loss"]
     assert card.metrics["mean_average_precision"] > 0.3
-    assert card.metrics["training_mean_average_precision"] > 0.3
-    assert {"coco_AP", "coco_AP50", "precision", "recall"} <= card.metrics.keys()
+
+
+def test_the_shipped_folder_is_the_one_that_was_scored(boxes: Sets, tmp_path: Path) -> None:
+    card = fit(boxes, tmp_path, number_of_epochs=3, validation_metric_type="coco_voc", log_training_metrics="Enable")
+    history = records(tmp_path)
+    assert history[-1]["training_loss"] < history[0]["training_loss"]
+    assert {"training_mean_average_precision", "coco_AP", "coco_AP50", "validation_loss"} <= card.metrics.keys()
     assert card.classes == ["0", "1", "2"]
     assert card.inference["box_detections_per_image"] == 20
     best = max(history, key=lambda record: (record["mean_average_precision"], record["epoch"]))
@@ -92,22 +103,24 @@ def test_a_detector_learns_and_the_shipped_folder_is_the_one_that_was_scored(box
     again = evaluate(boxes[1].path, tmp_path / "evaluation", model=tmp_path / "model")
     assert again["mean_average_precision"] == card.metrics["mean_average_precision"]
     assert again["coco.AP"] == card.metrics["coco_AP"]
+    of_training = evaluate(boxes[0].path, tmp_path / "evaluation", model=tmp_path / "model")
+    assert of_training["mean_average_precision"] == card.metrics["training_mean_average_precision"]
 
 
-def test_a_segmenter_learns_and_scores_masks(outlines: Sets, tmp_path: Path) -> None:
-    card = fit(outlines, tmp_path, SEGMENTER, number_of_epochs=8, validation_metric_type="coco")
-    assert card.metrics["mean_average_precision"] == card.metrics["coco_AP50"] > 0.1
+def test_a_segmenter_scores_masks(outlines: Sets, tmp_path: Path) -> None:
+    card = fit(outlines, tmp_path, SEGMENTER, number_of_epochs=1, validation_metric_type="coco", tile_grid_size="2x1")
+    assert card.metrics["mean_average_precision"] == card.metrics["coco_AP50"]
     assert card.inference["mask_pixel_score_threshold"] == 0.5
     again = evaluate(outlines[1].path, tmp_path / "evaluation", model=tmp_path / "model")
     assert again["mean_average_precision"] == card.metrics["mean_average_precision"]
 
 
 def test_the_same_seed_gives_the_same_weights_and_workers_do_not_matter(boxes: Sets, tmp_path: Path) -> None:
-    first = fit(boxes, tmp_path / "a", horizontal_flip=True)
-    second = fit(boxes, tmp_path / "b", horizontal_flip=True, number_of_workers=2)
+    first = fit(boxes, tmp_path / "a", number_of_epochs=1, horizontal_flip=True)
+    second = fit(boxes, tmp_path / "b", number_of_epochs=1, horizontal_flip=True, number_of_workers=2)
     assert first.metrics == second.metrics
     assert same(tensors(tmp_path / "a"), tensors(tmp_path / "b"))
-    fit(boxes, tmp_path / "c", horizontal_flip=True, random_seed=1)
+    fit(boxes, tmp_path / "c", number_of_epochs=1, horizontal_flip=True, random_seed=1)
     assert not same(tensors(tmp_path / "a"), tensors(tmp_path / "c"))
 
 
@@ -238,7 +251,7 @@ def test_a_model_for_another_task_is_refused(boxes: Sets, outlines: Sets, tmp_pa
 
 
 def test_training_goes_on_from_an_earlier_model(boxes: Sets, tmp_path: Path) -> None:
-    first = fit(boxes, tmp_path / "a", number_of_epochs=4)
+    first = fit(boxes, tmp_path / "a")
     second = fit(boxes, tmp_path / "b", number_of_epochs=1, learning_rate=1e-6, weights=str(tmp_path / "a" / "model"))
     assert second.weights["source"] == "model"
     assert second.metrics["mean_average_precision"] == pytest.approx(first.metrics["mean_average_precision"], abs=0.1)

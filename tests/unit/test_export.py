@@ -15,7 +15,7 @@ from PIL import Image
 from kubesight.dataset.dataset import DatasetWriter
 from kubesight.dataset.rows import ClassificationRow, Task
 from kubesight.errors import DatasetError, ModelError
-from kubesight.export import onnx as export_module
+from kubesight.export.classification import ClassifierExport
 from kubesight.export.onnx import export
 from kubesight.modelcard import WEIGHTS_FILE, CropPreprocessing, ModelCard
 from kubesight.models.build import build_model
@@ -160,17 +160,17 @@ def test_agreement_on_real_photographs(real_data, tmp_path) -> None:
 
 def test_a_file_that_disagrees_is_not_written(data, tmp_path, monkeypatch) -> None:
     model = make_model(tmp_path / "model")
-    write = export_module._write
+    write = ClassifierExport.write
 
-    def write_another(deployed, card, file):
-        write(deployed, card, file)
+    def write_another(self, file):
+        write(self, file)
         graph = onnx.load(file)
         weights = next(one for one in graph.graph.initializer if list(one.dims) == [4])
         shifted = onnx.numpy_helper.to_array(weights) + np.float32([0.01, 0, 0, 0])
         weights.CopyFrom(onnx.numpy_helper.from_array(shifted, weights.name))
         onnx.save(graph, file)
 
-    monkeypatch.setattr(export_module, "_write", write_another)
+    monkeypatch.setattr(ClassifierExport, "write", write_another)
     with pytest.raises(ModelError, match=r"probabilities differ by 0\.0\d+ .*it was not written"):
         export(model, data=data)
     assert not [p for p in model.iterdir() if "onnx" in p.name]

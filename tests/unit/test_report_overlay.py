@@ -61,7 +61,7 @@ def test_tags_never_cover_one_another_and_stay_in_the_picture():
     assert 40 < len(tags) < 400
     for x, y, text in tags:
         assert x >= 0
-        assert FONT - 2 <= y + 6 <= 750
+        assert FONT - 2 <= y + 5 <= 750
         assert x + 7 * len(text) * FONT / 12 <= 1002
     for k, (x, y, text) in enumerate(tags):
         for other_x, other_y, other in tags[k + 1 :]:
