@@ -185,10 +185,14 @@ def _picture(answers: ObjectAnswers, index: int, allowed: int) -> tuple[str | No
         image = read_image(answers.urls[index], min_size=round(_SIZES[0][0] * short))
     except KubesightError as error:
         return None, str(error)
-    for size, quality in _SIZES:
-        uri = thumbnail(image, size, quality=quality)
+    size, quality = _SIZES[0]
+    uri = thumbnail(image, size, quality=quality)
+    for smaller, quality in _SIZES[1:]:
         if len(uri) <= allowed:
             break
+        # Bytes go with the area: sizes that cannot do are not tried.
+        if len(uri) * (smaller / size) ** 2 <= allowed or smaller == _SIZES[-1][0]:
+            size, uri = smaller, thumbnail(image, smaller, quality=quality)
     return uri, ""
 
 
