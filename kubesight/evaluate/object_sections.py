@@ -193,6 +193,7 @@ def _charts(curves: Sequence[ClassCurve], now: float, which: str) -> list[Html]:
     recalls, f1, ringed, marks = {}, {}, {}, {}
     for curve in curves:
         name = f"{shorten(curve.name, NAME)} ({curve.average_precision:.3f})"
+        name += f" {len(recalls) + 1}" * (name in recalls)  # two long names may be shortened to the same
         recall, precision = curve.recall, curve.precision
         first = [float(precision[0])] if curve.detections else [0.0]
         recalls[name] = ([0.0, *recall.tolist()], [*first, *precision.tolist()])

@@ -135,7 +135,7 @@ ul.notes li.bad{background:var(--bad-bg);border-color:var(--bad)}
 ul.notes li.good{background:var(--good-bg);border-color:var(--good)}
 li.warning b{color:var(--warn)}li.bad b{color:var(--bad)}li.good b{color:var(--good)}
 main section>:last-child,.side>*>:last-child{margin-bottom:0}
-@media(max-width:600px){main{padding:16px 10px}section{padding:14px 12px}}
+@media(max-width:600px){main{padding:16px 10px}section{padding:14px 12px}td.w{min-width:9em}}
 @media print{body{background:#fff;font-size:12px}main{max-width:none;padding:0}section{border:0;padding:0 0 10px}
 .scroll{max-height:none;overflow:visible}th{position:static}figure,.tile,li,tr{break-inside:avoid}}
 """

@@ -198,3 +198,13 @@ def test_heatmap_of_nothing_and_of_the_wrong_shape():
 def test_histograms_of_extreme_values_count_them(values):
     counted = [int(title.rsplit(": ", 1)[1]) for title in titles(histogram(values, 10))]
     assert sum(counted) == len(values)
+
+
+def test_ringed_points_lie_on_the_axes_and_replace_the_dots():
+    plain = lines({"a": ([0.2, 0.4], [0.7, 0.9])}, "x", "y")
+    ringed = lines({"a": ([0.2, 0.4], [0.7, 0.9])}, "x", "y", marks={"a": (0.4, 0.9)}, shares=True)
+    assert plain.count("<circle") == 2
+    assert ringed.count("<circle") == 1
+    # x runs from 56 to 506 pixels, y from 214 up to 12, both for 0 to 1.
+    assert 'class="m" cx="236" cy="32.2"' in ringed
+    assert "<title>a: 0.4000, 0.9000</title>" in ringed
