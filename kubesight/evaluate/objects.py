@@ -9,6 +9,7 @@ from kubesight.errors import DatasetError, ModelError
 from kubesight.evaluate.object_answers import ObjectAnswers
 from kubesight.evaluate.object_model import run_detector, write_detections
 from kubesight.evaluate.object_predictions import read_detections
+from kubesight.evaluate.object_report import render_object_report
 from kubesight.evaluate.object_summary import ObjectSettings, deployment_settings, summarise_objects
 from kubesight.evaluate.object_truth import ObjectTruth
 from kubesight.evaluate.output import METRICS_FILE, PREDICTIONS_FILE, describe_source, write_summary
@@ -64,8 +65,6 @@ def evaluate_objects(
             warnings=[*truth.warnings, *warnings],
         )
         summary = summarise_objects(answers, truth.data, rules) | describe_source(model, card, predictions)
-        from kubesight.evaluate.object_report import render_object_report
-
         return write_summary(folder, summary, render_object_report(answers, summary))
 
 
