@@ -147,9 +147,9 @@ def lines(
     for index, (name, points) in enumerate(curves.items()):
         dots = marks is None and len(points) <= _MARKED_POINTS
         parts.append(_curve(name, points, x, y, series_colour(index), dots=dots))
-    for index, name in enumerate(curves):
-        if marks and name in marks:
-            parts.append(_mark(name, marks[name], x, y, series_colour(index)))
+    parts += [
+        _mark(name, point, x, y, series_colour(list(curves).index(name))) for name, point in (marks or {}).items()
+    ]
     named = [name for name in curves if name]
     below = legend(named, [series_colour(list(curves).index(name)) for name in named]) if named else Html()
     return chart(join(parts), title=title, label=f"{y_label} against {x_label}", below=below)

@@ -87,18 +87,7 @@ def overlay(
     given = list(shapes)
     scale = UNITS / max(size)
     width, height = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-    paths = [_path(shape, width, height) for shape in given]
-    edges: dict[int, list[str]] = {}
-    for shape, path in zip(given, paths, strict=True):
-        edges.setdefault(shape.layer, []).append(path)
-    kinds = [f"k{index} dash" if layer.dashed else f"k{index}" for index, layer in enumerate(layers)]
-    parts = [f'<path class="o {kinds[layer]}" d="{"".join(each)}"/>' for layer, each in sorted(edges.items())]
-    # Small shapes lie over large ones, so that the pointer finds each.
-    for index in sorted(range(len(given)), key=lambda index: -_area(given[index].box)):
-        shape = given[index]
-        tip = f"<title>{escape(shape.tip)}</title>" if shape.tip else ""
-        parts.append(f'<path class="{kinds[shape.layer]}" d="{paths[index]}">{tip}</path>')
-    parts += _tags(given, width, height)
+    parts = _lines(given, layers, width, height) + _tags(given, width, height)
     ground = f'<image href="{escape(picture)}" width="{width}" height="{height}" preserveAspectRatio="none"/>'
     colours = ";".join(f"--k{index}:rgb{layer.colour}" for index, layer in enumerate(layers))
     name = f'class="over{" thin" * thin}" role="img" aria-label="{escape(label)}"'
@@ -133,6 +122,22 @@ def scenes(items: Iterable[tuple[str, str]]) -> Html:
         for drawing, caption in items
     )
     return Html(f'<div class="scenes">{join(cells)}</div>')
+
+
+def _lines(shapes: Sequence[Shape], layers: Sequence[Layer], width: int, height: int) -> list[str]:
+    """The dark edges of all lines, a path a layer, and over them each shape's own line with its tip."""
+    paths = [_path(shape, width, height) for shape in shapes]
+    edges: dict[int, list[str]] = {}
+    for shape, path in zip(shapes, paths, strict=True):
+        edges.setdefault(shape.layer, []).append(path)
+    kinds = [f"k{index} dash" if layer.dashed else f"k{index}" for index, layer in enumerate(layers)]
+    parts = [f'<path class="o {kinds[layer]}" d="{"".join(each)}"/>' for layer, each in sorted(edges.items())]
+    # Small shapes lie over large ones, so that the pointer finds each.
+    for index in sorted(range(len(shapes)), key=lambda index: -_area(shapes[index].box)):
+        shape = shapes[index]
+        tip = f"<title>{escape(shape.tip)}</title>" if shape.tip else ""
+        parts.append(f'<path class="{kinds[shape.layer]}" d="{paths[index]}">{tip}</path>')
+    return parts
 
 
 def _path(shape: Shape, width: int, height: int) -> str:
