@@ -30,8 +30,7 @@ def assemble(spec: ModelSpec, classes: int, settings: Settings) -> nn.Module:
     Args:
         spec: the architecture.
         classes: how many classes, without the background.
-        settings: `nms_iou_threshold`, `box_detections_per_image`, `min_size` and `max_size` (not for SSDs), and
-            `image_mean` and `image_std`, where the architecture's own are None.
+        settings: `nms_iou_threshold`, `box_detections_per_image`, `min_size` and `max_size` (not for SSDs).
 
     Raises:
         ModelError: the architecture is not known, or cannot be a detector.
@@ -48,9 +47,6 @@ def assemble(spec: ModelSpec, classes: int, settings: Settings) -> nn.Module:
         module = _of_torchvision(spec, classes, settings)
     # RetinaNet and FCOS judge each class by itself and have none for the background.
     module.transform = DetectorTransform.like(module.transform, 0 if isinstance(module, RetinaNet | FCOS) else 1)
-    for name in ("mean", "std"):
-        if settings.get(f"image_{name}"):
-            setattr(module.transform, f"image_{name}", list(settings[f"image_{name}"]))
     return module
 
 

@@ -1,8 +1,11 @@
 """Feature pyramids on timm's networks, and the stages of every detector's body."""
 
+import contextlib
 import difflib
 from collections import OrderedDict
+from functools import partial
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import timm
 import torch
@@ -21,6 +24,11 @@ STRIDES = (4, 8, 16, 32)
 """Strides of the levels that a pyramid takes from a body, in pixels of the picture, as far as it has them."""
 
 _WIDE = 1024
+
+# The maps of some bodies are many times larger than those of a ResNet (EfficientNet's end in no normalisation), and new
+# heads on them start with losses from which training diverges. Normalised by groups (Wu and He, 2018), which does not
+# depend on the batch, every body's pyramid has one scale.
+_GROUPS = 32
 
 
 def known_timm_name(spec: ModelSpec) -> str:
@@ -70,36 +78,44 @@ class TimmPyramid(nn.Module):
         """Build the body with random weights."""
         super().__init__()
         levels = _levels(name)
-        self.body = timm.create_model(name, pretrained=False, features_only=True, out_indices=tuple(levels))
+        self.body = _features(name, out_indices=tuple(levels))
         self.strides = tuple(levels.values())
         self.channels = tuple(self.body.feature_info.channels())  # type: ignore[union-attr, operator]
-        _try_pictures(name, self)
         self.out_channels = 256 if self.channels[-1] >= _WIDE else 128
-        self.fpn = FeaturePyramidNetwork(list(self.channels), self.out_channels, extra_blocks=LastLevelMaxPool())
-
-    def maps(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """The body's feature maps [n, channels, height, width], one a level."""
-        maps = self.body(images)
-        # Some networks, most of them transformers, put channels last.
-        return [
-            one if one.shape[1] == channels else one.permute(0, 3, 1, 2)
-            for one, channels in zip(maps, self.channels, strict=True)
-        ]
+        self.fpn = FeaturePyramidNetwork(
+            list(self.channels),
+            self.out_channels,
+            extra_blocks=LastLevelMaxPool(),
+            norm_layer=partial(nn.GroupNorm, _GROUPS),
+        )
+        self._channels_at_end = _channels_at_end(name, self)
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """The levels of the pyramid, `0`, `1` ... and `pool`, each [n, out_channels, height, width]."""
-        return self.fpn(OrderedDict((str(level), one) for level, one in enumerate(self.maps(images))))
+        maps = self.body(images)
+        if self._channels_at_end:
+            maps = [one.permute(0, 3, 1, 2) for one in maps]
+        return self.fpn(OrderedDict((str(level), one) for level, one in enumerate(maps)))
+
+
+def _features(name: str, **options: Any) -> nn.Module:
+    """A timm network that gives its feature maps."""
+    config = timm.get_pretrained_cfg(name)
+    if config is not None and config.fixed_input_size:
+        with contextlib.suppress(TypeError):  # Swin transformers, once asked, take pictures of any size
+            return timm.create_model(name, features_only=True, strict_img_size=False, **options)
+    return timm.create_model(name, features_only=True, **options)
 
 
 def _levels(name: str) -> dict[int, int]:
     """The indices of a network's feature maps that a pyramid takes, and their strides."""
     try:
         with torch.device("meta"):  # only to ask what it has
-            info = timm.create_model(name, pretrained=False, features_only=True).feature_info
+            info: Any = _features(name).feature_info
     except (RuntimeError, AttributeError, NotImplementedError, TypeError, ValueError, AssertionError) as error:
         raise _no_pyramid(name, f"timm gives none of its feature maps ({error})") from error
-    strides = info.reduction()  # type: ignore[union-attr, operator]
-    levels = {index: stride for index, stride in zip(info.out_indices, strides, strict=True) if stride in STRIDES}  # type: ignore
+    strides = info.reduction()
+    levels = {index: stride for index, stride in zip(info.out_indices, strides, strict=True) if stride in STRIDES}
     if len(levels) < 2 or len(set(levels.values())) < len(levels):
         found = ", ".join(map(str, strides))
         raise _no_pyramid(name, f"its feature maps have strides {found}, where two or more of 4, 8, 16, 32 are needed")
@@ -115,19 +131,25 @@ def _no_pyramid(name: str, why: str) -> ModelError:
 
 
 @torch.no_grad()
-def _try_pictures(name: str, pyramid: TimmPyramid) -> None:
-    """Run an empty picture, not square, through the body: some of timm's networks take one size alone."""
-    training, height, width = pyramid.training, 96, 160
+def _channels_at_end(name: str, pyramid: TimmPyramid) -> bool:
+    """Whether maps are [n, height, width, channels], as those of many transformers; a picture, not square, tells.
+
+    It also tells whether the network takes pictures of any size, and that its maps have the strides that timm says.
+    """
+    height, width, training = 96, 160, pyramid.training
     pyramid.eval()
     try:
-        shapes = [tuple(one.shape) for one in pyramid.maps(torch.zeros(1, 3, height, width))]
+        shapes = [tuple(one.shape[1:]) for one in pyramid.body(torch.zeros(1, 3, height, width))]
     except (RuntimeError, AssertionError, ValueError, IndexError) as error:
         raise _no_pyramid(name, f"it does not take pictures of any size ({error})") from error
-    sizes = zip(pyramid.channels, pyramid.strides, strict=True)
-    wanted = [(1, channels, height // stride, width // stride) for channels, stride in sizes]
-    if shapes != wanted:
-        raise _no_pyramid(name, f"its feature maps have shapes {shapes}, not {wanted}")
-    pyramid.train(training)
+    finally:
+        pyramid.train(training)
+    sizes = [(height // stride, width // stride) for stride in pyramid.strides]
+    wanted = [(channels, *size) for channels, size in zip(pyramid.channels, sizes, strict=True)]
+    at_end = [(*size, channels) for channels, size in zip(pyramid.channels, sizes, strict=True)]
+    if shapes not in (wanted, at_end):
+        raise _no_pyramid(name, f"its feature maps of a picture of 96 by 160 pixels are {shapes}, not {wanted}")
+    return shapes == at_end
 
 
 def body_prefix(module: nn.Module) -> str:

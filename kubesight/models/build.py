@@ -148,7 +148,6 @@ def _from_library(
 
 def _from_model_folder(spec: ModelSpec, module: nn.Module, folder: Path, classes: Sequence[str] | None) -> BuiltModel:
     """Go on from an earlier training; the classifier is kept only when its classes are the same."""
-    state, record = model_folder_state(spec, module, folder, classes)
+    state, record, card = model_folder_state(spec, module, folder, classes)
     record["fit"] = fit(module, state, head_prefixes(module), name=str(folder / WEIGHTS_FILE))
-    colours = ModelCard.load(folder).preprocessing
-    return BuiltModel(module, colours.mean, colours.std, record)
+    return BuiltModel(module, card.preprocessing.mean, card.preprocessing.std, record)

@@ -16,7 +16,7 @@ from torchvision.models.detection import (
 )
 
 from kubesight.errors import ModelError
-from kubesight.modelcard import CARD_FILE
+from kubesight.modelcard import CARD_FILE, ModelCard
 from kubesight.models.backbones import body_prefix
 from kubesight.models.head import head_prefixes
 from kubesight.models.names import ModelSpec
@@ -65,13 +65,13 @@ def load_start(spec: ModelSpec, module: nn.Module, weights: str, classes: Sequen
         ModelError: they cannot be had, or do not fit.
     """
     if weights == "none":
-        _log.info("weights: none, all random; batch normalisation learns, since it has no statistics to keep")
         return {"source": "none", "detail": "random"}
     if weights == "default":
         record = _default(spec, module)
     elif (Path(weights) / CARD_FILE).is_file():
-        state, record = model_folder_state(spec, module, Path(weights), classes)
-        record["fit"] = fit(module, state, head_prefixes(module), name=weights)
+        state, record, card = model_folder_state(spec, module, Path(weights), classes)
+        record |= {"part": "detector", "fit": fit(module, state, head_prefixes(module), name=weights)}
+        _inherit(module, card, record)
     else:
         file, source = fetch(weights)
         record = {"source": source, "detail": weights, "sha256": sha256_file(file)}
@@ -80,6 +80,14 @@ def load_start(spec: ModelSpec, module: nn.Module, weights: str, classes: Sequen
         record["batch_norm_eps"] = 0.0
     _log.info("weights: %s (sha256 %s): %s", record["detail"], record["sha256"], record["fit"])
     return record
+
+
+def _inherit(module: nn.Module, card: ModelCard, record: dict[str, Any]) -> None:
+    """Take over from an earlier training what its weights expect: the colours, and what batch normalisation adds."""
+    transform: Any = module.transform
+    transform.image_mean, transform.image_std = list(card.preprocessing.mean), list(card.preprocessing.std)
+    if "batch_norm_eps" in card.weights:
+        record["batch_norm_eps"] = card.weights["batch_norm_eps"]
 
 
 def _take(spec: ModelSpec, module: nn.Module, file: Path, name: str) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Detectors by name: built with their starting weights, asked about pictures, and read back from a model folder."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from kubesight.models.detector_weights import load_start
 from kubesight.models.freeze import freeze_detector
 from kubesight.models.names import ModelSpec, find_model
 from kubesight.models.weights import load_weights
+
+_log = logging.getLogger("kubesight")
 
 
 def build_detector(
@@ -44,13 +47,35 @@ def build_detector(
     """
     module = assemble(spec, len(classes), settings)
     record = load_start(spec, module, weights, classes)
-    pretrained = record["source"] != "none"
-    record["batch_norm"] = ("frozen" if pretrained else "learnt") if has_batch_norm(module) else "none"
-    if pretrained:
-        freeze_batch_norm(module, record.get("batch_norm_eps"))
-    freeze_detector(spec, module, settings.get("layers_to_freeze"), pretrained=pretrained)
+    record["batch_norm"] = _settle_batch_norm(module, record)
+    freeze_detector(spec, module, settings.get("layers_to_freeze"), pretrained=record["source"] != "none")
     transform: Any = module.transform
-    return BuiltModel(module, tuple(transform.image_mean), tuple(transform.image_std), record)
+    mean = tuple(settings.get("image_mean") or transform.image_mean)
+    std = tuple(settings.get("image_std") or transform.image_std)
+    _set_colours(module, mean, std)
+    return BuiltModel(module, mean, std, record)
+
+
+def _settle_batch_norm(module: nn.Module, record: dict[str, Any]) -> str:
+    """Freeze the batch normalisation of a body that has learnt, and say what was done: frozen, learnt or none.
+
+    A few pictures a batch, as detectors have them, give poor statistics; those of the weights are better. Random
+    weights have no statistics worth keeping: with frozen ones, of mean 0 and variance 1, a deep network would not
+    learn at all. Then the layers are ordinary ones, as torchvision has them.
+    """
+    if not has_batch_norm(module):
+        return "none"
+    if record["source"] == "none":
+        _log.info("weights: none, all random, and all of them are trained; batch normalisation learns its statistics")
+        return "learnt"
+    freeze_batch_norm(module, record.get("batch_norm_eps"))
+    _log.info("batch normalisation of the backbone is frozen")
+    return "frozen"
+
+
+def _set_colours(module: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+    transform: Any = module.transform
+    transform.image_mean, transform.image_std = list(mean), list(std)
 
 
 def load_detector(model_dir: Path | str, card: ModelCard) -> nn.Module:
@@ -64,8 +89,8 @@ def load_detector(model_dir: Path | str, card: ModelCard) -> nn.Module:
         ModelError: the weights are missing, or are not those of the card's model.
     """
     sizes = {name: getattr(card.fit, name) for name in ("min_size", "max_size")}
-    colours = {"image_mean": card.fit.mean, "image_std": card.fit.std}
-    module = assemble(find_model(card.model_name), len(card.classes), {**card.inference, **sizes, **colours})
+    module = assemble(find_model(card.model_name), len(card.classes), {**card.inference, **sizes})
+    _set_colours(module, card.fit.mean, card.fit.std)
     if card.weights.get("batch_norm") == "frozen":
         freeze_batch_norm(module, card.weights.get("batch_norm_eps"))
     load_weights(module, Path(model_dir) / WEIGHTS_FILE)

@@ -109,8 +109,8 @@ def published(url: str, what: str) -> Path:
 
 def model_folder_state(
     spec: ModelSpec, module: nn.Module, folder: Path, classes: Sequence[str] | None
-) -> tuple[State, dict[str, Any]]:
-    """The tensors of a model folder to go on from, and the record of it.
+) -> tuple[State, dict[str, Any], ModelCard]:
+    """The tensors of a model folder to go on from, the record of it, and its card.
 
     Args:
         spec: the architecture.
@@ -134,13 +134,11 @@ def model_folder_state(
         heads = head_prefixes(module)
         state = {key: value for key, value in state.items() if not has_prefix(key, heads)}
     record: dict[str, Any] = {"source": "model", "detail": str(folder), "sha256": sha256_file(folder / WEIGHTS_FILE)}
-    if "batch_norm_eps" in card.weights:
-        record["batch_norm_eps"] = card.weights["batch_norm_eps"]
     _log.info(
         "going on from the model in %s; its classifier is %s", folder,
         "kept" if same else "started anew, since its classes are not those of the data",
     )  # fmt: skip
-    return state, record
+    return state, record, card
 
 
 def _probe(url: str) -> None:
