@@ -88,7 +88,7 @@ def coco_metrics(truth: TrueObjects, found: FoundObjects, classes: Sequence[str]
         check_masks(truth, found)
     if not len(truth):
         return CocoResult({}, {}, {})
-    return _summarise(_engine()(truth, found.by_picture(), len(classes), masks), classes)
+    return _summarise(_engine()(truth, found, len(classes), masks), classes)
 
 
 def _summarise(tables: Tables, classes: Sequence[str]) -> CocoResult:
@@ -133,7 +133,7 @@ def hotcoco_tables(truth: TrueObjects, found: FoundObjects, classes: int, masks:
 
     Args:
         truth: the labelled objects.
-        found: the detections, by picture.
+        found: the detections.
         classes: how many classes there are.
         masks: compare masks, else boxes.
     """
@@ -244,7 +244,7 @@ def _example() -> tuple[TrueObjects, FoundObjects]:
         score=generator.integers(1, 10, 2 * len(image)) / 10,
         masks=[_rectangle(corners, size) for corners in moved.tolist()],
     )
-    return truth, found.by_picture()
+    return truth, found
 
 
 def _rectangle(corners: Sequence[int], size: int) -> dict[str, Any]:

@@ -110,12 +110,6 @@ class FoundObjects:
         """Some of the detections, in the order asked for."""
         return _select(self, keep, ())
 
-    def by_picture(self) -> Self:
-        """The detections ordered by picture, those of one picture in the order given."""
-        if (np.diff(self.image) >= 0).all():
-            return self
-        return self.select(np.argsort(self.image, kind="stable"))
-
     def ranking(self) -> Ints:
         """[n] indices by falling score; equal scores by picture, then in the order given.
 

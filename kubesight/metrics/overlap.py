@@ -48,7 +48,8 @@ def overlaps(
         found: the detections.
         masks: compare masks, else boxes.
         same_class: only pairs of one class.
-        inclusive_pixels: the VOC devkit's boxes: the last pixel belongs to the box, so that a side is x1 - x0 + 1.
+        inclusive_pixels: the VOC devkit's boxes: the last pixel belongs to the box, so that a side is x1 - x0 + 1. No
+            effect on masks.
 
     Raises:
         ValueError: masks are asked for where there are none.
@@ -61,11 +62,11 @@ def overlaps(
         true_key, found_key = true_key * classes + truth.label, found_key * classes + found.label
     parts: list[Overlaps] = []
     for true, detected in _pairs(true_key, found_key):
-        near = box_iou(truth.box[true], found.box[detected], inclusive_pixels=inclusive_pixels)
-        pairs = Overlaps(true, detected, near)
         if masks:
-            pairs = Overlaps(true, detected, _mask_iou(truth, found, pairs))
-        parts.append(pairs.select(pairs.iou > 0))
+            iou = _mask_iou(truth, found, true, detected)
+        else:
+            iou = box_iou(truth.box[true], found.box[detected], inclusive_pixels=inclusive_pixels)
+        parts.append(Overlaps(true, detected, iou).select(iou > 0))
     return Overlaps(
         np.concatenate([np.zeros(0, np.int64), *(part.true for part in parts)]),
         np.concatenate([np.zeros(0, np.int64), *(part.found for part in parts)]),
@@ -118,24 +119,21 @@ def _pairs(true_key: Ints, found_key: Ints) -> Iterator[tuple[Ints, Ints]]:
         start = stop
 
 
-def _mask_iou(truth: TrueObjects, found: FoundObjects, pairs: Overlaps) -> Floats:
-    """Intersection over union of the masks of each pair; one call of the C library a picture and class."""
+def _mask_iou(truth: TrueObjects, found: FoundObjects, true: Ints, detected: Ints) -> Floats:
+    """Intersection over union of the masks of each pair; one call of the C library for each block of pairs."""
     assert truth.masks is not None
     assert found.masks is not None
-    iou = np.zeros(len(pairs.true))
-    # Pairs come as whole blocks: each detection with all the labelled objects of its picture (and class).
-    steps = np.flatnonzero(np.diff(pairs.found, prepend=-1))
-    bounds = np.append(steps, len(pairs.found)).tolist()
-    position = 0
-    while position < len(steps):
-        start, first_end = bounds[position], bounds[position + 1]
-        objects = pairs.true[start:first_end]
-        last = position + 1
-        while last < len(steps) and np.array_equal(pairs.true[bounds[last] : bounds[last + 1]], objects):
-            last += 1
-        detected = [found.masks[k] for k in pairs.found[steps[position:last]].tolist()]
-        labelled = [truth.masks[k] for k in objects.tolist()]
-        block = coco_mask.iou(detected, labelled, [0] * len(labelled))
-        iou[start : bounds[last]] = np.asarray(block, np.float64).ravel()
-        position = last
-    return iou
+    # Pairs come as whole blocks: all detections of a picture (and class), each with all its labelled objects. A
+    # block ends where the objects change, and they do when the first of a detection is another than before.
+    starts = np.flatnonzero(np.diff(detected, prepend=-1))
+    blocks = starts[np.diff(true[starts], prepend=-1) != 0].tolist()
+    parts = [np.zeros(0)]
+    for start, stop in zip(blocks, [*blocks, len(true)][1:], strict=True):
+        rows = detected[start:stop]
+        objects = true[start:stop][rows == rows[0]]
+        finders = rows[:: len(objects)]
+        block = coco_mask.iou(
+            [found.masks[k] for k in finders.tolist()], [truth.masks[k] for k in objects.tolist()], [0] * len(objects)
+        )
+        parts.append(np.asarray(block, np.float64).ravel())
+    return np.concatenate(parts)

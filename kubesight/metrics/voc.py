@@ -113,7 +113,7 @@ def voc_metrics(
     check_iou_threshold(iou_threshold)
     check_labels(truth, found, classes)
     ranked = found.select(found.ranking())
-    pairs = overlaps(truth, ranked, masks=masks, inclusive_pixels=inclusive_pixels and not masks)
+    pairs = overlaps(truth, ranked, masks=masks, inclusive_pixels=inclusive_pixels)
     matching = voc_matching(truth, len(ranked), pairs, iou_threshold)
     to_find = np.bincount(truth.label[~truth.ignored], minlength=len(classes)).tolist()
     curves = []

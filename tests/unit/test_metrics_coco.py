@@ -101,7 +101,7 @@ def test_masks_equal_pycocotools(scene):
 @given(scenes())
 def test_the_fallback_equals_the_oracle_too(scene):
     truth, found = scene
-    tables = pycocotools_tables(truth, found.by_picture(), len(CLASSES), False)
+    tables = pycocotools_tables(truth, found, len(CLASSES), False)
     assert np.array_equal(tables.precision, oracle(truth, found, False)[1])
 
 

@@ -68,6 +68,8 @@ def test_ignored_objects_are_no_one_s_target(kind):
     assert result.found_kind.tolist() == [RIGHT, LEFT_OUT, BACKGROUND]
     assert result.counts == dict.fromkeys(KINDS, 0) | {"background": 1}
     assert result.average_precision == 1.0
+    # Too little of the ignored object to be left out, and no localisation error of it either.
+    assert counts(truth, founds((0, 0, FAR, 0.9), (0, 0, (0, 0, 10, 4), 0.8))) == {"background": 1}
 
 
 def test_kinds_stand_in_the_order_given_and_counts_begin_at_the_score_threshold():
@@ -139,6 +141,9 @@ def test_a_mended_class_error_takes_the_place_of_a_hit_of_a_lower_score():
     assert breakdown(truth, founds((0, 1, BOX, 0.9), (0, 0, BOX, 0.8))).cost["class"] == 0.0
     # Two detections of the wrong class: one becomes the hit, the other goes; 0 before, 1 after.
     assert breakdown(truth, founds((0, 1, BOX, 0.9), (0, 1, BOX, 0.8))).cost["class"] == 1.0
+    # The one that goes is no false positive before a hit: 1 / 2 before (of two objects one is found), 1 after.
+    two = truths((0, 0, BOX), (0, 0, FAR))
+    assert breakdown(two, founds((0, 1, BOX, 0.9), (0, 1, BOX, 0.8), (0, 0, FAR, 0.7))).cost["class"] == 0.5
 
 
 def test_a_class_that_is_wholly_missed_costs_all_of_it_unless_it_has_false_detections():

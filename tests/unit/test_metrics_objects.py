@@ -79,7 +79,6 @@ def test_selecting_keeps_masks_beside_their_objects():
 def test_ranking_goes_by_score_then_picture_then_order_given():
     found = founds((1, 0, BOX, 0.5), (0, 0, BOX, 0.5), (1, 0, BOX, 0.9), (0, 0, BOX, 0.5), (0, 0, BOX, -1))
     assert found.ranking().tolist() == [2, 1, 3, 0, 4]
-    assert found.by_picture().score.tolist() == [0.5, 0.5, -1, 0.5, 0.9]
 
 
 def test_box_overlap_by_hand():
