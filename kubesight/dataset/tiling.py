@@ -55,9 +55,12 @@ class Grid:
 
     @classmethod
     def of(cls, inference: Mapping[str, Any]) -> "Grid | None":
-        """The grid that a model card's inference settings ask for, `tile_grid_size` (columns, rows) and overlap."""
+        """The grid that a model card's inference settings ask for: `tile_grid_size`, such as `3x2`, and the overlap."""
         size = inference.get("tile_grid_size")
-        return cls(int(size[0]), int(size[1]), inference["tile_overlap_ratio"]) if size else None
+        if not size:
+            return None
+        columns, rows = map(int, size.split("x"))
+        return cls(columns, rows, inference["tile_overlap_ratio"])
 
     def tiles(self, width: int, height: int) -> list[Tile]:
         """The tiles of a picture, row by row: always columns times rows of them, none empty.

@@ -40,8 +40,6 @@ def inference_settings(card: ModelCard, overrides: Mapping[str, Any]) -> Setting
                 hint=f"At prediction {', '.join(card.inference) or 'nothing'} may be set.",
             )
     settings = card.inference | {name: resolved[name] for name in names.values()}
-    if isinstance(settings.get("tile_grid_size"), str):
-        settings["tile_grid_size"] = [int(count) for count in settings["tile_grid_size"].split("x")]
     points = settings.get("max_number_of_polygon_points", LEAST_POINTS)
     if points < LEAST_POINTS:
         raise HyperparameterError(

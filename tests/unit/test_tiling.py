@@ -95,7 +95,7 @@ def test_a_grid_of_one_tile_or_a_full_overlap_is_refused() -> None:
 
 
 def test_a_card_says_whether_there_is_a_grid() -> None:
-    assert Grid.of({"tile_grid_size": [3, 2], "tile_overlap_ratio": 0.1}) == Grid(3, 2, 0.1)
+    assert Grid.of({"tile_grid_size": "3x2", "tile_overlap_ratio": 0.1}) == Grid(3, 2, 0.1)
     assert Grid.of({"tile_grid_size": None}) is None
     assert Grid.of({}) is None
 
