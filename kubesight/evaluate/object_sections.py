@@ -190,7 +190,10 @@ def curve_charts(page: Page, answers: ObjectAnswers, curves: Sequence[ClassCurve
 
 
 def _charts(curves: Sequence[ClassCurve], now: float, which: str) -> list[Html]:
-    recalls, f1, ringed, marks = {}, {}, {}, {}
+    recalls: dict[str, Any] = {}
+    f1: dict[str, Any] = {}
+    ringed: dict[str, Any] = {}
+    marks: dict[str, Any] = {}
     for curve in curves:
         name = f"{shorten(curve.name, NAME)} ({curve.average_precision:.3f})"
         name += f" {len(recalls) + 1}" * (name in recalls)  # two long names may be shortened to the same

@@ -241,12 +241,16 @@ def _classes(task: Task, training: Dataset, validation: Dataset) -> list[str]:
 
 
 def _preprocessing(task: Task, built: BuiltModel, settings: dict[str, Any]) -> CropPreprocessing | FitPreprocessing:
-    colours = {"mean": settings["image_mean"] or built.mean, "std": settings["image_std"] or built.std}
+    mean, std = settings["image_mean"] or built.mean, settings["image_std"] or built.std
     if task in CLASSIFICATION_TASKS:
-        sizes = {"resize_size": settings["validation_resize_size"], "crop_size": settings["validation_crop_size"]}
-        return CropPreprocessing(**sizes, **colours)
-    resizing = built.module.transform  # an SSD has its own size, which no setting changes
-    return FitPreprocessing(min_size=min(resizing.min_size), max_size=resizing.max_size, **colours)
+        return CropPreprocessing(
+            resize_size=settings["validation_resize_size"],
+            crop_size=settings["validation_crop_size"],
+            mean=mean,
+            std=std,
+        )
+    resizing: Any = built.module.transform  # an SSD has its own size, which no setting changes
+    return FitPreprocessing(min_size=min(resizing.min_size), max_size=resizing.max_size, mean=mean, std=std)
 
 
 def _freeze(spec: ModelSpec, module: nn.Module, settings: dict[str, Any]) -> None:

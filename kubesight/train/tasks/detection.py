@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from kubesight.dataset.detections import Detections
-from kubesight.dataset.objects import found_objects
+from kubesight.dataset.objects import found_objects, join_found
 from kubesight.dataset.tiling import Grid, detect
 from kubesight.metrics.objects import FoundObjects, TrueObjects
 from kubesight.metrics.summary import detection_metrics
@@ -175,11 +175,12 @@ class DetectionTask(TrainingTask):
     def _part_metrics(self, judged: Sequence[_Judged], truth: TrueObjects) -> dict[str, float]:
         if self.settings["validation_metric_type"] == "none":
             return {}
+        masks = self.mask_threshold is not None
         return detection_metrics(
             truth,
-            _concatenated([one.found for one in judged]),
+            join_found([one.found for one in judged], masks=masks),
             self.card.classes,
-            masks=self.mask_threshold is not None,
+            masks=masks,
             metric_type=self.settings["validation_metric_type"],
             iou_threshold=self.settings["validation_iou_threshold"],
             score_threshold=self.card.inference["box_score_threshold"],
@@ -203,24 +204,10 @@ class _Joined(torch.utils.data.Dataset):
         raise IndexError(index)
 
 
-def _concatenated(found: Sequence[FoundObjects]) -> FoundObjects:
-    """What was found in each of the pictures, numbered as they come."""
-    image = np.repeat(np.arange(len(found)), [len(one.score) for one in found])
-    masks = None
-    if found and found[0].masks is not None:
-        masks = [mask for one in found for mask in one.masks or []]
-    parts = {
-        field.name: np.concatenate([getattr(one, field.name) for one in found])
-        for field in fields(FoundObjects)
-        if field.name not in ("image", "masks")
-    }
-    return FoundObjects(image=image, masks=masks, **parts)
-
-
 @contextlib.contextmanager
 def _backbone_once(module: nn.Module) -> Iterator[None]:
     """Let the backbone run once for two passes over the same picture, detections and losses: it is most of the work."""
-    backbone = module.backbone
+    backbone: Any = module.backbone
     kept: list[Any] = []
 
     def forward(images: torch.Tensor) -> Any:
@@ -228,7 +215,7 @@ def _backbone_once(module: nn.Module) -> Iterator[None]:
             kept.append(type(backbone).forward(backbone, images))
         return kept[0]
 
-    backbone.forward = forward  # type: ignore[method-assign, assignment]
+    backbone.forward = forward
     try:
         yield
     finally:
