@@ -66,7 +66,8 @@ def train_pipeline(
 
     Args:
         source: where the labelled pictures are: a folder, an annotation file, or their URI.
-        task: image_classification or image_classification_multilabel; empty takes what the source says.
+        task: image_classification, image_classification_multilabel, image_object_detection or
+            image_instance_segmentation; empty takes what the source says.
         format: folder, coco, voc, csv, jsonl or auto.
         validation_source: labelled pictures of the validation part, when they are apart from source.
         test_source: labelled pictures of the test part, when they are apart from source.
@@ -75,9 +76,10 @@ def train_pipeline(
         split_ratio: the validation part's share of the pictures, when it has no source of its own.
         test_ratio: the test part's share of the pictures, when it has no source of its own.
         seed: of the split.
-        model_name: a name that `kubesight models` lists, or timm/NAME.
+        model_name: a name that `kubesight models` lists, or one with a prefix, such as timm/NAME.
         weights: default (the library's download), none, or a path or URL.
-        primary_metric: what chooses the best epoch, such as AUC_macro; empty is accuracy, or iou for multilabel.
+        primary_metric: what chooses the best epoch, such as AUC_macro; empty is accuracy, iou for multilabel, or
+            mean_average_precision for boxes and masks.
         hyperparameters: JSON object of names and values, such as {"number_of_epochs": 5, "learning_rate": 0.01}.
         training_folder: where checkpoints are kept so that a retry goes on; a folder of a mounted volume, or empty.
         image: the container image of every step.

@@ -26,7 +26,7 @@ def train_model(
         model: the model folder: `modelcard.json`, `weights.safetensors`, `labels.json`.
         metrics: those of the kept epoch.
         log: the epochs as a table.
-        model_name: a name that `kubesight models` lists, or `timm/NAME`.
+        model_name: a name that `kubesight models` lists, or one with a prefix, such as `timm/NAME`.
         hyperparameters: JSON object of names and values; what is missing has its default.
         weights: `default` (the library's download), `none`, or a path or URL.
         primary_metric: what chooses the best epoch; empty is the task's own.

@@ -31,10 +31,10 @@ def train(
     context: typer.Context,
     training_data: Annotated[Path, typer.Option(help="A data set.", show_default=False)],
     validation_data: Annotated[Path, typer.Option(help="A data set.", show_default=False)],
-    model_name: Annotated[str, typer.Option(help="A name of `kubesight models`, or timm/NAME.", show_default=False)],
+    model_name: Annotated[str, typer.Option(help="A name of `kubesight models`, or PREFIX/NAME.", show_default=False)],
     output: Output,
     weights: Annotated[str, typer.Option(help="default, none, a path or a URL.")] = "default",
-    primary_metric: Annotated[str | None, typer.Option(help="Chooses the best epoch; accuracy, or iou.")] = None,
+    primary_metric: Annotated[str | None, typer.Option(help="Chooses the best epoch; the task's own.")] = None,
     device: Device = None,
     metrics_file: Annotated[Path | None, typer.Option(help="Where metric lines go; standard output.")] = None,
     processes: Annotated[int | None, typer.Option(help="Processes that train together; one a GPU.", min=1)] = None,
@@ -133,7 +133,7 @@ def models(
     """List the names that `--model-name` and a job file take."""
     from rich.table import Table
 
-    from kubesight.models.names import DEFAULT_MODEL, MODELS
+    from kubesight.models.names import DEFAULT_MODEL, MODELS, PREFIXES
 
     wanted = task_named(task) if task else None
     table = Table("model_name", "tasks", "library", "its name there", "input size")
@@ -144,7 +144,8 @@ def models(
             size = f"{spec.size} px" if spec.size else "any"
             table.add_row(spec.name + mark, "\n".join(sorted(spec.tasks)), spec.library, spec.library_name, size)
     show_table(table)
-    typer.echo("For image classification also timm/NAME: any network of the timm library.")
+    for prefix, what in PREFIXES.items():
+        typer.echo(f"{prefix}/NAME: {what}")
 
 
 def hyperparameters(

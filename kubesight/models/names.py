@@ -80,8 +80,14 @@ _SPECS = (
 
 MODELS: dict[str, ModelSpec] = {spec.name: spec for spec in _SPECS}
 
-PREFIXES = ("timm", "keras", "torchvision", "fasterrcnn_timm", "maskrcnn_timm")
-"""Libraries whose further models `find_model` knows, as `PREFIX/NAME`."""
+PREFIXES = {
+    "timm": "image classification by any network of timm",
+    "keras": "image classification by any network of keras.applications (not trained by this version)",
+    "torchvision": "any detector of torchvision, such as fcos_resnet50_fpn; maskrcnn_... for instance segmentation",
+    "fasterrcnn_timm": "object detection by a Faster R-CNN on any network of timm that has stages",
+    "maskrcnn_timm": "instance segmentation by a Mask R-CNN on any network of timm that has stages",
+}
+"""Further models that `find_model` knows, as `PREFIX/NAME`, and what they do."""
 
 DEFAULT_MODEL: dict[Task, str] = {
     Task.CLASSIFICATION: "seresnext",
