@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
+    context: typer.Context,
     data: Annotated[
         Path,
         typer.Option(help="A data set; or annotations of any format that convert reads.", show_default=False),
@@ -44,8 +45,12 @@ def evaluate(
     """Judge a model, or somebody's predictions, on labelled pictures.
 
     Predictions of boxes and masks are COCO results (a JSON list) or JSON lines of ours or of Azure's endpoints. A COCO
-    file of annotations is then taken exactly as it is; other annotations are converted first.
+    file of annotations is then taken exactly as it is; other annotations are converted first. The inference settings
+    of a detector are flags too (`--tile-grid-size 2x2`), in place of those in its card.
     """
+    from kubesight.hyperparameters import parse_flags
+
+    overrides = parse_flags(context.args)
     from kubesight.evaluate.evaluate import evaluate as judge
 
     with _judgeable(data, task_named(task) if task else None, model, predictions) as arguments:
@@ -59,6 +64,7 @@ def evaluate(
             score_threshold=score_threshold,
             eleven_points=voc_eleven_points,
             inclusive_pixels=voc_inclusive_pixels,
+            overrides=overrides,
             **arguments,
         )
     show_metrics(metrics, title=str(data))

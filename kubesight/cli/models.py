@@ -20,7 +20,7 @@ _FREE_FLAGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
     app.command(context_settings=_FREE_FLAGS)(train)
-    app.command()(evaluate)
+    app.command(context_settings=_FREE_FLAGS)(evaluate)
     app.command(context_settings=_FREE_FLAGS)(predict)
     app.command()(export)
     app.command()(models)

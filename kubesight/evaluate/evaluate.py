@@ -4,7 +4,7 @@ The output folder holds `metrics.json` (what `kubesight.evaluate.summary` and `k
 give), `predictions.jsonl` (one line a picture) and `report.html`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ def evaluate(
     inclusive_pixels: bool = False,
     pictures: Sequence[Path] = (),
     data_name: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> dict[str, float]:
     """Judge a model's answers, or those of a file, on labelled pictures.
 
@@ -52,6 +53,7 @@ def evaluate(
         inclusive_pixels: for objects: VOC's boxes, whose last pixel is part of them.
         pictures: folders where the pictures of a COCO file may lie; they are only drawn.
         data_name: what the output calls the data, when it is not its path.
+        overrides: for a detector that is run: inference settings in place of its card's, such as tiles.
 
     Returns:
         Metric name to finite value.
@@ -59,11 +61,13 @@ def evaluate(
     Raises:
         ModelError: neither a model nor predictions, or the model is for another task.
         DatasetError: the data or the predictions cannot be judged.
-        HyperparameterError: a threshold is out of range, or has no meaning for the task.
+        HyperparameterError: a threshold or an override is out of range, or has no meaning for the task.
         StorageError: a file cannot be read or written.
     """
     if model is None and predictions is None:
         raise ModelError("there is nothing to evaluate", hint="Give --model DIR or --predictions FILE.")
+    if overrides and (model is None or predictions is not None):
+        raise HyperparameterError(f"{', '.join(overrides)} would have no effect: no model is run")
     settings: dict[str, Any] = {
         name: value
         for name, value in {
@@ -82,9 +86,9 @@ def evaluate(
     else:
         dataset = Dataset(data)
         if dataset.task not in OBJECT_TASKS:
-            if settings:
+            if settings or overrides:
                 raise HyperparameterError(
-                    f"{', '.join(settings)} mean nothing for {dataset.task}",
+                    f"{', '.join([*settings, *(overrides or {})])} mean nothing for {dataset.task}",
                     where=str(dataset.path),
                     hint="They are for detection and segmentation.",
                 )
@@ -95,7 +99,13 @@ def evaluate(
     if data_name is not None:
         truth = replace(truth, path=data_name, data=truth.data | {"path": data_name})
     return evaluate_objects(
-        truth, output, model=model, predictions=predictions, batch_size=batch_size, settings=settings
+        truth,
+        output,
+        model=model,
+        predictions=predictions,
+        batch_size=batch_size,
+        settings=settings,
+        overrides=overrides,
     )
 
 

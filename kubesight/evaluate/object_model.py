@@ -3,6 +3,7 @@
 import logging
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,7 +24,13 @@ _CORNERS = ("topX", "topY", "bottomX", "bottomY")
 _log = logging.getLogger(__name__)
 
 
-def run_detector(model: Path | str, card: ModelCard, truth: ObjectTruth, batch_size: int | None) -> FoundObjects:
+def run_detector(
+    model: Path | str,
+    card: ModelCard,
+    truth: ObjectTruth,
+    batch_size: int | None,
+    overrides: Mapping[str, Any] | None = None,
+) -> FoundObjects:
     """All that a detector finds in the pictures, whatever the score.
 
     Args:
@@ -31,13 +38,14 @@ def run_detector(model: Path | str, card: ModelCard, truth: ObjectTruth, batch_s
         card: its card.
         truth: the pictures; its classes hold those of the model.
         batch_size: pictures at a time; None for what the model was validated with.
+        overrides: inference settings in place of the card's.
 
     Raises:
         DatasetError: a picture cannot be read.
         ModelError: there is no model.
     """
     batch_size = batch_size or card.hyperparameters.get("validation_batch_size") or 1
-    predictor = load_predictor(model, batch_size=batch_size)
+    predictor = load_predictor(model, batch_size=batch_size, overrides=overrides)
     assert isinstance(predictor, Detector)  # as the card's task says
     places = np.array([truth.classes.index(name) for name in predictor.classes], np.int64)
     threshold = predictor.settings["mask_pixel_score_threshold"] if truth.masks else None

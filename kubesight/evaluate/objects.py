@@ -1,5 +1,6 @@
 """Evaluation of boxes and masks: of a detector, or of somebody's file of detections."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from kubesight.evaluate.object_report import render_object_report
 from kubesight.evaluate.object_summary import ObjectSettings, deployment_settings, summarise_objects
 from kubesight.evaluate.object_truth import ObjectTruth
 from kubesight.evaluate.output import METRICS_FILE, PREDICTIONS_FILE, describe_source, write_summary
-from kubesight.metrics.objects import FoundObjects
 from kubesight.modelcard import ModelCard
+from kubesight.serving.settings import inference_settings
 from kubesight.storage.files import atomic_folder
 
 
@@ -26,6 +27,7 @@ def evaluate_objects(
     predictions: Path | str | None = None,
     batch_size: int | None = None,
     settings: dict[str, Any] | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> dict[str, float]:
     """Judge what a detector, or a file, found in pictures whose objects are labelled.
 
@@ -36,6 +38,7 @@ def evaluate_objects(
         predictions: a file that `kubesight.evaluate.object_predictions` reads.
         batch_size: pictures at a time; None for what the model was validated with.
         settings: fields of `ObjectSettings` to judge by in place of the model's.
+        overrides: inference settings of the model in place of its card's.
 
     Returns:
         Metric name to finite value.
@@ -45,12 +48,17 @@ def evaluate_objects(
         DatasetError: the predictions cannot be judged.
     """
     card = None if model is None else _matching_card(model, truth)
-    rules = ObjectSettings() if card is None else deployment_settings(card.hyperparameters, card.inference)
+    rules = ObjectSettings()
+    if card is not None:
+        rules = deployment_settings(card.hyperparameters, inference_settings(card, overrides or {}))
     rules = replace(rules, **(settings or {}))
     if card is not None:
         truth = _with_classes(truth, card)
     with atomic_folder(output, marker=METRICS_FILE) as folder:
-        found, warnings = _found(truth, card, model, predictions, batch_size)
+        if predictions is not None:
+            found, warnings = read_detections(Path(predictions), truth)
+        elif model is not None and card is not None:
+            found, warnings = run_detector(model, card, truth, batch_size, overrides), []
         with open(folder / PREDICTIONS_FILE, "wb") as stream:
             write_detections(stream, truth, found)
         answers = ObjectAnswers(
@@ -66,20 +74,6 @@ def evaluate_objects(
         )
         summary = summarise_objects(answers, truth.data, rules) | describe_source(model, card, predictions)
         return write_summary(folder, summary, render_object_report(answers, summary))
-
-
-def _found(
-    truth: ObjectTruth,
-    card: ModelCard | None,
-    model: Path | str | None,
-    predictions: Path | str | None,
-    batch_size: int | None,
-) -> tuple[FoundObjects, list[str]]:
-    if predictions is not None:
-        return read_detections(Path(predictions), truth)
-    if model is None or card is None:
-        raise ModelError("there is nothing to evaluate", hint="Give --model DIR or --predictions FILE.")
-    return run_detector(model, card, truth, batch_size), []
 
 
 def _matching_card(model: Path | str, truth: ObjectTruth) -> ModelCard:
