@@ -1,10 +1,11 @@
 """The parts of a detector put together, with random weights."""
 
 import difflib
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 import torchvision
 from torch import nn
 from torchvision.models.detection import FCOS, FasterRCNN, MaskRCNN, RetinaNet
@@ -22,6 +23,20 @@ _ANCHOR = 8  # sides of a level's anchors in strides of that level, as published
 _RATIOS = (0.5, 1.0, 2.0)
 
 Settings = Mapping[str, Any]
+
+
+class PatientBatchNorm(nn.BatchNorm2d):
+    """Batch normalisation that takes its running statistics where a batch has a single value a channel.
+
+    Such a batch has no variance, and torch refuses it. SSDs meet it in every batch of one picture, as the last one of
+    an epoch may be: their last map is one cell.
+    """
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Normalise [n, channels, height, width]."""
+        if self.training and input.numel() == input.shape[1]:
+            return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(input)
 
 
 def assemble(spec: ModelSpec, classes: int, settings: Settings) -> nn.Module:
@@ -47,7 +62,27 @@ def assemble(spec: ModelSpec, classes: int, settings: Settings) -> nn.Module:
         module = _of_torchvision(spec, classes, settings)
     # RetinaNet and FCOS judge each class by itself and have none for the background.
     module.transform = DetectorTransform.like(module.transform, 0 if isinstance(module, RetinaNet | FCOS) else 1)
+    if isinstance(module, FasterRCNN):
+        _settle_scales(module)
     return module
+
+
+@torch.no_grad()
+def _settle_scales(module: FasterRCNN) -> None:
+    """Let the pools of regions find their levels' scales in a picture that needs no padding.
+
+    torchvision's pools guess them from the first picture that they see, for good. The guess is wrong where most of that
+    picture is padding (a long strip): what is found in all others would depend on which one came first.
+    """
+    if next(module.parameters()).is_meta:
+        return  # nobody runs it
+    training, side = module.training, 64
+    levels = module.backbone.eval()(torch.zeros(1, 3, side, side))
+    module.backbone.train(training)
+    region = [torch.tensor([[0.0, 0.0, side, side]])]
+    for pool in (module.roi_heads.box_roi_pool, module.roi_heads.mask_roi_pool):
+        if pool is not None:
+            pool(levels, region, [(side, side)])
 
 
 def _options(spec: ModelSpec, settings: Settings) -> dict[str, Any]:
@@ -75,15 +110,17 @@ def _of_torchvision(spec: ModelSpec, classes: int, settings: Settings) -> nn.Mod
             hint=f"Did you mean {' or '.join(f'torchvision/{name}' for name in near)}?",
         )
     background = spec.family not in ("retinanet", "fcos")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return torchvision.models.get_model(
-            spec.library_name,
-            weights=None,
-            weights_backbone=None,
-            num_classes=classes + background,
-            **_options(spec, settings),
-        )
+    module = torchvision.models.get_model(
+        spec.library_name,
+        weights=None,
+        weights_backbone=None,
+        num_classes=classes + background,
+        **_options(spec, settings),
+    )
+    for layer in module.modules():
+        if spec.family == "ssd" and type(layer) is nn.BatchNorm2d:
+            layer.__class__ = PatientBatchNorm
+    return module
 
 
 def _on_timm(spec: ModelSpec, classes: int, settings: Settings) -> nn.Module:
