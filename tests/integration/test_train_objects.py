@@ -255,3 +255,21 @@ def test_training_goes_on_from_an_earlier_model(boxes: Sets, tmp_path: Path) -> 
     second = fit(boxes, tmp_path / "b", number_of_epochs=1, learning_rate=1e-6, weights=str(tmp_path / "a" / "model"))
     assert second.weights["source"] == "model"
     assert second.metrics["mean_average_precision"] == pytest.approx(first.metrics["mean_average_precision"], abs=0.1)
+
+
+def test_evaluation_runs_a_model_with_other_inference_settings(boxes: Sets, tmp_path: Path) -> None:
+    fit(boxes, tmp_path, number_of_epochs=1)
+    model, output = tmp_path / "model", tmp_path / "evaluation"
+
+    def most_found(**overrides: Any) -> int:
+        evaluate(boxes[1].path, output, model=model, overrides=overrides)
+        lines = (output / "predictions.jsonl").read_text().splitlines()
+        return max(len(json.loads(line)["boxes"]) for line in lines)
+
+    assert most_found() > 2
+    assert most_found(box_detections_per_image=2) == 2
+    assert most_found(tile_grid_size="2x1") > 2
+    with pytest.raises(HyperparameterError, match="learning_rate"):
+        most_found(learning_rate=0.1)
+    with pytest.raises(HyperparameterError, match="no model is run"):
+        evaluate(boxes[1].path, output, predictions=output / "predictions.jsonl", overrides={"tile_grid_size": "2x1"})
