@@ -3,8 +3,8 @@
 import contextlib
 import difflib
 from collections import OrderedDict
-from functools import partial
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Any
 
 import timm
