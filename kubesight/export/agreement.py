@@ -26,7 +26,7 @@ LEAST_AGREEMENT = 0.95
 LEAST = 60
 """Objects that are compared, if there are so many; three of them may have no counterpart."""
 
-_PARTNER_IOU = 0.5
+_PARTNER_IOU = 0.9
 
 
 def agreement(
@@ -34,7 +34,7 @@ def agreement(
 ) -> dict[str, Any]:
     """How far two runs' answers are apart.
 
-    An object's partner is one of the same class in the other run, with a box that overlaps by an IoU of at least 0.5;
+    An object's partner is one of the same class in the other run, with a box that overlaps by an IoU of at least 0.9;
     the largest overlaps are paired first. The object agrees when it has a partner within the tolerances. Objects of
     both runs count, so that what one of them makes up is noticed too.
 

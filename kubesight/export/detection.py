@@ -84,8 +84,9 @@ class DetectorExport(Export):
         return DeployedDetector(self.network)
 
     def example(self) -> torch.Tensor:
-        """A picture to compare on: where nothing is found, the graph would learn that nothing ever is."""
-        return torch.from_numpy(self.pictures[0])
+        """A picture in which something is found: from another one the graph would learn that nothing ever is."""
+        candidates = [torch.from_numpy(picture) for picture in (*self.pictures, *self.random(1))]
+        return next((one for one in candidates if len(detect_batch(self.network, [one])[0])), candidates[0])
 
     def facts(self) -> dict[str, Any]:
         """The settings that are fixed inside."""
