@@ -7,7 +7,7 @@ from typing import Any
 from kubesight.convert.geometry import Frame, fit_box, fit_rings
 from kubesight.convert.pictures import Picture
 from kubesight.convert.reading import Problem
-from kubesight.dataset.outlines import encode_mask, mask_rings, turn_mask
+from kubesight.dataset.outlines import crosses_itself, encode_mask, mask_rings, turn_mask
 from kubesight.dataset.rle import rle_mask
 from kubesight.dataset.rows import ROW_TYPES, Box, ImageDetails, Instance, Part, Rle, Row, Task
 from kubesight.errors import DatasetError
@@ -46,7 +46,12 @@ def make_outlined(
 ) -> tuple[Instance | None, list[Problem]]:
     """An instance from its rings in the frame's units, by the rules of `fit_rings`."""
     polygon, problems = fit_rings(rings, frame)
-    return (Instance(label, polygon, None, **flags) if polygon else None), problems
+    if not polygon:
+        return None, problems
+    if any(crosses_itself(ring) for ring in polygon):
+        message = "its outline crosses itself; where it runs around a part twice, that part may be left out of the mask"
+        problems.append(Problem("warning", "self_crossing", message))
+    return Instance(label, polygon, None, **flags), problems
 
 
 def make_masked(label: str, rle: Rle, frame: Frame, **flags: Any) -> tuple[Instance | None, list[Problem]]:

@@ -79,6 +79,23 @@ def rings_cross(rings: Sequence[Sequence[float]], resolution: int = 256) -> bool
     return False
 
 
+def crosses_itself(ring: Sequence[float]) -> bool:
+    """Whether two edges of a ring cross, so that it is no simple outline: a bow tie, points in the wrong order.
+
+    Edges that only touch, as where an outline runs out and back along a thin part, do not cross.
+
+    Args:
+        ring: flat x, y list; the last point is joined with the first. Time grows with the square of its length.
+    """
+    start = np.asarray(ring, np.float64).reshape(-1, 2)
+    edge = np.roll(start, -1, axis=0) - start
+    # On which side of each edge (row) each point (column) lies; an edge with ends on both sides cuts its line.
+    own = edge[:, 0] * start[:, 1] - edge[:, 1] * start[:, 0]
+    side = np.sign(np.outer(edge[:, 0], start[:, 1]) - np.outer(edge[:, 1], start[:, 0]) - own[:, None])
+    cuts = side * np.roll(side, -1, axis=1) < 0
+    return bool((cuts & cuts.T).any())
+
+
 def encode_mask(mask: np.ndarray) -> Rle:
     """A mask, bool [height, width], as run lengths down the columns (listed, the first run background)."""
     flat = np.concatenate([[False], mask.T.reshape(-1).astype(bool)])

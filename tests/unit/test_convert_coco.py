@@ -381,3 +381,10 @@ def test_only_the_accepted_classes(folder: Path) -> None:
     assert result.dataset.classes == ["dog"]
     assert result.reasons["dropped"] == {"unknown_label": 1}
     assert [b.label for b in result.rows[0].label] == ["dog"]
+
+
+def test_an_outline_that_crosses_itself_is_kept_and_told_of(folder: Path) -> None:
+    bow_tie = [[10, 10, 30, 30, 30, 10, 10, 30]]
+    result = read(folder, [box(segmentation=bow_tie), box(segmentation=SQUARE)], task=Task.SEGMENTATION)
+    assert len(result.rows[0].label) == 2
+    assert result.reasons["warning"]["self_crossing"] == 1

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageOps
 from pycocotools import mask as coco_mask
 
-from kubesight.dataset.outlines import encode_mask, mask_rings, rings_cross, turn_mask
+from kubesight.dataset.outlines import crosses_itself, encode_mask, mask_rings, rings_cross, turn_mask
 from kubesight.dataset.rle import rle_mask
 
 masks = hnp.arrays(bool, st.tuples(st.integers(1, 14), st.integers(1, 14)))
@@ -66,3 +66,26 @@ def test_crossing_rings_are_told_from_holes_and_from_apart() -> None:
     assert not rings_cross([square, touching])
     assert rings_cross([square, crossing])
     assert rings_cross([apart, hole, square, crossing])
+
+
+@pytest.mark.parametrize(
+    ("ring", "crosses"),
+    [
+        ([0, 0, 2, 0, 2, 2, 0, 2], False),
+        ([0, 0, 2, 2, 2, 0, 0, 2], True),  # a bow tie
+        ([0, 0, 4, 0, 4, 4, 2, 1, 0, 4], False),  # dented, but simple
+        ([0, 0, 4, 0, 4, 4, 2, -1, 0, 4], True),  # the dent reaches through the opposite edge
+        ([0, 0, 4, 0, 4, 4, 2, 4, 2, 6, 2, 4, 0, 4], False),  # out and back along one line
+        ([0, 0, 1, 0, 0, 1], False),
+    ],
+)
+def test_edges_that_cross_are_told_from_those_that_touch(ring: list[float], crosses: bool) -> None:
+    assert crosses_itself(ring) is crosses
+    assert crosses_itself([value / 7 for value in ring]) is crosses
+
+
+@given(st.lists(st.floats(1, 2), min_size=3, max_size=40))
+def test_an_outline_seen_whole_from_its_middle_never_crosses_itself(radii: list[float]) -> None:
+    angles = np.arange(len(radii)) * 2 * np.pi / len(radii)
+    points = np.array(radii)[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    assert not crosses_itself(points.ravel().tolist())
