@@ -4,7 +4,7 @@ Everything is in pixels of the labelled picture. Masks are COCO's compressed run
 them: dictionaries of `size` [height, width] and `counts`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import cv2
@@ -80,12 +80,7 @@ def true_objects(rows: Iterable[Row], classes: Sequence[str]) -> TrueObjects:
         width, height = picture_size(row)
         sizes.append((width, height))
         for item in row.label:
-            if item.label not in index:
-                raise DatasetError(f"the class {item.label!r} is none of the known ones", where=row.image_url)
-            try:
-                corners = object_corners(item, width, height)
-            except DatasetError as error:
-                raise DatasetError(error.message, where=row.image_url, hint=error.hint) from None
+            corners = _checked_corners(item, row.image_url, width, height, index)
             image.append(number)
             objects.append(item)
             if isinstance(item, Instance):
@@ -107,6 +102,17 @@ def true_objects(rows: Iterable[Row], classes: Sequence[str]) -> TrueObjects:
         difficult=np.array([bool(item.difficult) for item in objects], bool),
         masks=masks if outlined else None,
     )
+
+
+def _checked_corners(
+    item: Box | Instance, url: str, width: int, height: int, classes: Collection[str]
+) -> tuple[float, float, float, float]:
+    if item.label not in classes:
+        raise DatasetError(f"the class {item.label!r} is none of the known ones", where=url)
+    try:
+        return object_corners(item, width, height)
+    except DatasetError as error:
+        raise DatasetError(error.message, where=url, hint=error.hint) from None
 
 
 def found_objects(

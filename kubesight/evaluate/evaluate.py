@@ -64,49 +64,51 @@ def evaluate(
         HyperparameterError: a threshold or an override is out of range, or has no meaning for the task.
         StorageError: a file cannot be read or written.
     """
+    _check_source(model, predictions, overrides)
+    wanted = _task(task)
+    asked = {
+        "iou_threshold": iou_threshold,
+        "score_threshold": score_threshold,
+        "eleven_points": eleven_points or None,
+        "inclusive_pixels": inclusive_pixels or None,
+    }
+    settings = {name: value for name, value in asked.items() if value is not None}
+    if Path(data).is_file():
+        truth = _coco_file(Path(data), wanted, model if predictions is None else None, pictures)
+    elif (dataset := Dataset(data)).task in OBJECT_TASKS:
+        truth = data_set_truth(dataset, wanted)
+    else:
+        _refuse({**settings, **(overrides or {})}, dataset)
+        return evaluate_classes(data, output, model=model, predictions=predictions, task=wanted, batch_size=batch_size)
+    if data_name is not None:
+        truth = replace(truth, path=data_name, data=truth.data | {"path": data_name})
+    arguments: dict[str, Any] = {"model": model, "predictions": predictions, "batch_size": batch_size}
+    return evaluate_objects(truth, output, settings=settings, overrides=overrides, **arguments)
+
+
+def _check_source(
+    model: Path | str | None, predictions: Path | str | None, overrides: Mapping[str, Any] | None
+) -> None:
     if model is None and predictions is None:
         raise ModelError("there is nothing to evaluate", hint="Give --model DIR or --predictions FILE.")
     if overrides and (model is None or predictions is not None):
         raise HyperparameterError(f"{', '.join(overrides)} would have no effect: no model is run")
-    settings: dict[str, Any] = {
-        name: value
-        for name, value in {
-            "iou_threshold": iou_threshold,
-            "score_threshold": score_threshold,
-            "eleven_points": eleven_points or None,
-            "inclusive_pixels": inclusive_pixels or None,
-        }.items()
-        if value is not None
-    }
-    if task is not None and task not in list(Task):
-        raise DatasetError(f"unknown task {task!r}", hint=f"Known: {', '.join(Task)}.")
-    wanted = None if task is None else Task(task)
-    if Path(data).is_file():
-        truth = _coco_file(Path(data), wanted, model if predictions is None else None, pictures)
-    else:
-        dataset = Dataset(data)
-        if dataset.task not in OBJECT_TASKS:
-            if settings or overrides:
-                raise HyperparameterError(
-                    f"{', '.join([*settings, *(overrides or {})])} mean nothing for {dataset.task}",
-                    where=str(dataset.path),
-                    hint="They are for detection and segmentation.",
-                )
-            return evaluate_classes(
-                data, output, model=model, predictions=predictions, task=wanted, batch_size=batch_size
-            )
-        truth = data_set_truth(dataset, wanted)
-    if data_name is not None:
-        truth = replace(truth, path=data_name, data=truth.data | {"path": data_name})
-    return evaluate_objects(
-        truth,
-        output,
-        model=model,
-        predictions=predictions,
-        batch_size=batch_size,
-        settings=settings,
-        overrides=overrides,
-    )
+
+
+def _task(name: Task | str | None) -> Task | None:
+    if name is not None and name not in list(Task):
+        raise DatasetError(f"unknown task {name!r}", hint=f"Known: {', '.join(Task)}.")
+    return None if name is None else Task(name)
+
+
+def _refuse(settings: Mapping[str, Any], dataset: Dataset) -> None:
+    """Refuse what means something for objects alone."""
+    if settings:
+        raise HyperparameterError(
+            f"{', '.join(settings)} mean nothing for {dataset.task}",
+            where=str(dataset.path),
+            hint="They are for detection and segmentation.",
+        )
 
 
 def _coco_file(path: Path, task: Task | None, model: Path | str | None, pictures: Sequence[Path]) -> ObjectTruth:

@@ -55,7 +55,7 @@ def start_anew(module: nn.Module) -> None:
     The new heads of a detector keep the weights that they were made with: those of RetinaNet and FCOS begin, by their
     papers, at a probability of 0.01 for every class at every place, and zeros would say 0.5.
     """
-    if is_detector(module):
+    if not hasattr(module, "get_classifier"):
         return
     with torch.no_grad():
         for layer in _heads(module):
