@@ -50,7 +50,8 @@ def evaluate_objects(
     card = None if model is None else _matching_card(model, truth)
     rules = ObjectSettings()
     if card is not None:
-        rules = deployment_settings(card.hyperparameters, inference_settings(card, overrides or {}))
+        inference = inference_settings(card, overrides) if overrides else card.inference
+        rules = deployment_settings(card.hyperparameters, inference)
     rules = replace(rules, **(settings or {}))
     if card is not None:
         truth = _with_classes(truth, card)

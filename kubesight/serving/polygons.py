@@ -29,7 +29,7 @@ def mask_outline(mask: np.ndarray, limit: int) -> Rings:
         The rings, the largest first; none for an empty mask.
     """
     exact = [np.array(ring, np.float32).reshape(-1, 2) for ring in mask_rings(mask)]
-    exact.sort(key=_area, reverse=True)
+    exact.sort(key=_size, reverse=True)
     kept = exact
     epsilon = _FIRST_EPSILON
     for _ in range(PASSES):
@@ -46,10 +46,10 @@ def mask_outline(mask: np.ndarray, limit: int) -> Rings:
 def _simplified(rings: Rings, epsilon: float) -> Rings:
     result = []
     for ring in rings:
-        if _area(ring) < epsilon * epsilon:
+        if _size(ring) < epsilon * epsilon:
             break  # so are all that follow, smaller ones
         simpler = cv2.approxPolyDP(ring, epsilon, closed=True).reshape(-1, 2)
-        if len(simpler) >= 3 and _area(simpler) > 0:
+        if len(simpler) >= 3 and _size(simpler) > 0:
             result.append(simpler)
     return result
 
@@ -69,5 +69,6 @@ def _points(rings: Rings) -> int:
     return sum(map(len, rings))
 
 
-def _area(ring: np.ndarray) -> float:
-    return abs(cv2.contourArea(ring))
+def _size(ring: np.ndarray) -> float:
+    """The area of the ring's bounding box: a ring may cross itself, and the parts of its own area cancel then."""
+    return float(np.ptp(ring, axis=0).prod())
