@@ -78,6 +78,15 @@ def test_specks_go_before_the_object_loses_its_shape() -> None:
     assert overlap(mask, 50) > 0.95
 
 
+def test_parts_that_meet_at_a_corner_do_not_cancel() -> None:
+    # Two squares of 50 pixels that touch in one point: one ring, which crosses itself there, and specks around it.
+    mask = np.zeros((120, 120), bool)
+    mask[10:60, 10:60] = mask[60:110, 60:110] = True
+    mask[5:115:10, 0] = True
+    assert overlap(mask, 100) == 1
+    assert overlap(mask, 16) > 0.98
+
+
 @pytest.mark.parametrize(("limit", "least"), [(100, 0.985), (40, 0.97), (16, 0.94), (8, 0.85), (4, 0.6), (3, 0.3)])
 def test_a_large_smooth_object(limit, least) -> None:
     assert overlap(ellipse(1000, 420, 250), limit) > least
