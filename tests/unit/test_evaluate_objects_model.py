@@ -106,7 +106,7 @@ def test_pictures_go_in_batches_as_in_validation(judged, tmp_path, monkeypatch, 
     class Asked(Exception):
         """Ends the evaluation where the model would be loaded."""
 
-    def refuse(path, *, batch_size):
+    def refuse(path, *, batch_size, overrides):
         raise Asked(batch_size)
 
     monkeypatch.setattr(object_model, "load_predictor", refuse)
