@@ -1,6 +1,7 @@
 """The command line: what it offers, how it fails, and each command on a small data set."""
 
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from pictures import digits_dataset
+from small_detectors import scene_files, small_detector
 
 from kubesight.cli import main as program
 from kubesight.cli.demo import write_demo
@@ -17,6 +19,10 @@ from kubesight.dataset import Dataset, Task
 from kubesight.errors import KubesightError
 from kubesight.hyperparameters import resolve
 from kubesight.job import load_job
+from kubesight.modelcard import WEIGHTS_FILE, CropPreprocessing, ModelCard
+from kubesight.models.build import build_model
+from kubesight.models.names import find_model
+from kubesight.models.weights import save_weights
 
 COMMANDS = [
     *["convert", "validate", "split", "train", "evaluate", "predict", "export", "models", "hyperparameters"],
@@ -47,6 +53,14 @@ def kubesight(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set of 60 digits of three classes."""
     return digits_dataset(tmp_path_factory.mktemp("digits"), 0, 60, classes=3).path
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder of a detector, beside a picture."""
+    folder = tmp_path_factory.mktemp("detector")
+    scene_files(folder, [(60, 80)])
+    return small_detector(folder / "model")
 
 
 def test_help_lists_the_commands_of_this_version(kubesight: Callable[..., int], capsys: pytest.CaptureFixture) -> None:
@@ -275,3 +289,74 @@ def test_pairs_are_read_and_checked() -> None:
 
 def test_numbers_are_shown_short() -> None:
     assert [number(value) for value in (1234567, 0.123456, None, "x", True)] == ["1,234,567", "0.1235", "", "x", "True"]
+
+
+def test_a_detector_predicts_exports_and_draws(
+    kubesight: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    model = small_detector(tmp_path / "model", Task.SEGMENTATION)
+    first, second = scene_files(tmp_path / "pictures", [(100, 140), (90, 60)])
+    predict = ["predict", "--model", model, "--device", "cpu"]
+    # Flags may stand between the pictures, in any spelling.
+    assert kubesight(*predict, first, "--box-score-threshold", "0.6", second, "--mask_pixel_score_threshold=0.4") == 0
+    answers = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
+    assert [answer["image_url"] for answer in answers] == [first, second]
+    scores = [one["score"] for answer in answers for one in answer["boxes"]]
+    assert scores
+    assert min(scores) >= 0.6
+    flags = ["--export-as-image", "true", "--image-type", "png", "-o", tmp_path / "masks", "--draw", tmp_path / "drawn"]
+    assert kubesight(*predict, *flags, first) == 0
+    (answer,) = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
+    assert len(list((tmp_path / "masks").iterdir())) == len(answer["boxes"]) > 0
+    assert [path.name for path in (tmp_path / "drawn").iterdir()] == ["scene0.jpg"]
+    assert kubesight("export", "--model", model, "--samples", 2) == 0
+    assert re.search(r"model\.onnx: [\d,]+ bytes; on 2 pictures 100\.0% of \d+ boxes agree", capsys.readouterr().out)
+    assert kubesight(*predict, "--backend", "onnx", first) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert [one["score"] for one in again["boxes"]] == pytest.approx(
+        [one["score"] for one in answer["boxes"]], abs=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--box-score-treshold", "0.5"], "unknown option --box-score-treshold. Did you mean --box-score-threshold"),
+        (["--box-score-threshold"], "--box-score-threshold has no value"),
+        (["--box-score-threshold", "2"], "box_score_threshold is '2', but must be a number in [0, 1]"),
+        (["--learning-rate", "0.1"], "learning_rate is a setting of training"),
+        (["--export-as-image", "true"], "export_as_image does not apply to fasterrcnn_timm/test_resnet"),
+        (["--output", "masks"], "--output: nothing would be written there"),
+        (["--backend", "onnx"], "not exported yet"),
+    ],
+)
+def test_mistakes_in_predicting_objects(
+    flags: list[str], message: str, detector: Path, kubesight: Callable[..., int], capsys: pytest.CaptureFixture
+) -> None:
+    assert kubesight("predict", "--model", detector, detector.parent / "scene0.png", *flags) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert kubesight("predict", "--model", detector, "--box-score-threshold", "0.5") == 2
+    assert "no picture is named" in capsys.readouterr().err
+
+
+def test_a_classifier_has_no_objects_to_set_or_draw(
+    kubesight: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    module = build_model(find_model("timm/test_resnet"), 2).module
+    card = ModelCard(
+        task=Task.CLASSIFICATION, model_name="timm/test_resnet", classes=["a", "b"],
+        preprocessing=CropPreprocessing(resize_size=40, crop_size=32),
+    )  # fmt: skip
+    (tmp_path / "model").mkdir()
+    save_weights(module, tmp_path / "model" / WEIGHTS_FILE)
+    card.save(tmp_path / "model")
+    (picture,) = scene_files(tmp_path, [(50, 50)])
+    predict = ["predict", "--model", tmp_path / "model", picture]
+    assert kubesight(*predict, "--draw", tmp_path / "drawn") == 2
+    assert "--draw: a classifier finds no objects to draw. Leave --draw out" in capsys.readouterr().err
+    assert kubesight(*predict, "--box-score-threshold", "0.5") == 2
+    assert "box_score_threshold does not apply to timm/test_resnet" in capsys.readouterr().err
+    assert kubesight(*predict) == 0
+    assert sum(json.loads(capsys.readouterr().out)["probabilities"]) == pytest.approx(1)
