@@ -168,7 +168,8 @@ _START = (
         "layers_to_freeze", "int", "How many groups of layers, from the input on, keep their weights.",
         None, (), NOT_NEGATIVE, applies=TORCH, needs=(Needs("train_only_top_layer", (False,)),),
         note="The page asks for a positive integer, but Azure's own examples sweep over 0 and 2; 0 freezes nothing. "
-        "Frozen batch normalisation keeps its statistics too, which in the service still move.",
+        "Frozen batch normalisation keeps its statistics too, which in the service still move. Detectors count the "
+        "stages of their backbone; none leaves the last three of them trainable, or all when weights are none.",
     ),
     Hyperparameter(
         "random_seed", "int", "Seed of everything random: weights of new layers, order, augmentation.",

@@ -130,17 +130,17 @@ def test_torchvision_puts_the_same_networks_together() -> None:
 
 def test_a_few_steps_learn_pictures_by_heart() -> None:
     module = network(MASKS, min_size=64)
-    pictures, targets = scene(masks=True)
-    optimizer = torch.optim.AdamW(module.parameters(), lr=2e-3)
+    pictures, targets = (part[:2] for part in scene(masks=True))
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.02, momentum=0.9)
     history = []
-    for _ in range(20):
+    for _ in range(12):
         loss = sum(module(pictures, targets).values())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         history.append(loss.item())
     assert all(np.isfinite(history))
-    assert np.mean(history[-3:]) < 0.5 * np.mean(history[:3])
+    assert np.mean(history[-3:]) < 0.5 * history[0]
 
 
 def certain_of(module: nn.Module, label: int) -> nn.Module:
