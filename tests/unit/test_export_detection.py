@@ -25,7 +25,7 @@ from kubesight.models.weights import save_weights
 from kubesight.serving.detector import onnx_detections
 from kubesight.serving.predictor import load_predictor
 
-SIZES = [(150, 200), (200, 150), (96, 96), (37, 301), (366, 452), (500, 90), (5, 5), (1, 1), (1, 340)]
+SIZES = [(150, 200), (200, 150), (96, 96), (37, 301), (366, 452), (5, 5), (1, 1), (1, 340)]
 """Height and width; of 366 x 452, torchvision's rule makes other sizes in a network than in its exported graph."""
 
 
@@ -157,7 +157,7 @@ def test_pictures_of_a_data_set_are_compared(exported, tmp_path) -> None:
     "name",
     [
         "fasterrcnn_resnet18_fpn", "retinanet_resnet50_fpn", "torchvision/fcos_resnet50_fpn",
-        "torchvision/ssdlite320_mobilenet_v3_large", "torchvision/retinanet_resnet50_fpn_v2",
+        "torchvision/ssdlite320_mobilenet_v3_large",
     ],
 )  # fmt: skip
 def test_other_architectures(name, tmp_path) -> None:
