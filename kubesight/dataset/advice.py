@@ -87,11 +87,11 @@ def _classes(statistics: Statistics, found: Integrity) -> Iterator[Advice]:
         largest, smallest = max(present, key=present.__getitem__), min(present, key=present.__getitem__)
         ratio = present[largest] / present[smallest]
         if ratio >= IMBALANCE:
-            boxes = statistics.task in {Task.DETECTION, Task.SEGMENTATION}  # whose losses take no weights
+            boxes = statistics.task in {Task.DETECTION, Task.SEGMENTATION}  # their losses take no weights
             text = (
                 f"{_quote(largest)} has {present[largest]:,} labels and {_quote(smallest)} {present[smallest]:,}, "
-                f"{ratio:.3g} to 1; consider {'' if boxes else 'the hyperparameter weighted_loss, or '}more pictures of "
-                "the small classes"
+                f"{ratio:.3g} to 1; consider {'' if boxes else 'the hyperparameter weighted_loss, or '}"
+                "more pictures of the small classes"
             )
             yield Advice("class_imbalance", "warning", "Class imbalance", text)
 
