@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from pictures import digit_objects_dataset
 
 from kubesight.dataset import Task
@@ -26,9 +25,7 @@ kubesight:
 """
 
 
-@pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("job")
+def run(folder: Path) -> Path:
     digit_objects_dataset(folder / "train", 0, 6, Task.SEGMENTATION, background=1)
     digit_objects_dataset(folder / "validation", 100, 4, Task.SEGMENTATION)
     (folder / "job.yaml").write_text(JOB)
@@ -39,17 +36,14 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
-def test_the_evaluation_is_that_of_the_training(out: Path) -> None:
+def test_a_job_with_masks_is_trained_judged_exported_and_answers(tmp_path: Path) -> None:
+    out = run(tmp_path)
     summary = json.loads((out / "evaluation" / "metrics.json").read_text())
     card = ModelCard.load(out / "model")
     assert summary["metrics"]["mean_average_precision"] == card.metrics["mean_average_precision"]
     assert {"coco.AP", "coco.box.AP", "voc.mAP"} <= summary["metrics"].keys()
     assert summary["confusion_matrix"]["classes"] == [*card.classes, "(background)"]
     assert "<svg" in (out / "evaluation" / "report.html").read_text()
-
-
-def test_the_export_agrees_and_answers(out: Path) -> None:
-    card = ModelCard.load(out / "model")
     assert card.onnx is not None
     assert (out / "model" / "model.onnx").is_file()
     picture = next((out.parent / "validation" / "pictures").iterdir())
