@@ -4,6 +4,7 @@ import hashlib
 import logging
 import shutil
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -343,6 +344,8 @@ def test_default_is_coco_where_it_is_published_else_imagenet(hub: Path, caplog: 
 def test_a_download_that_fails_says_so_soon(name: str, hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for part in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
         monkeypatch.setenv(part, "http://127.0.0.1:9")  # nothing answers there
+    # The standard library reads the proxies once a process; later tests are to read their own.
+    monkeypatch.setattr(urllib.request, "_opener", None)
     start = time.monotonic()
     with pytest.raises(ModelError, match="cannot be downloaded") as error:
         build(name, "default")
