@@ -1,9 +1,19 @@
 """What is judged for detection and segmentation: the true objects, and beside them those that were found."""
 
 from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
 
 from kubesight.dataset import Task
+from kubesight.metrics.confusion import detection_confusion
+from kubesight.metrics.errors import ErrorBreakdown, error_breakdown
 from kubesight.metrics.objects import FoundObjects, TrueObjects
+from kubesight.metrics.voc import VocResult, voc_metrics
+
+BACKGROUND_IOU = 0.1
+"""Below this overlap with every object a detection is of the background (TIDE; Bolya et al., 2020)."""
 
 
 @dataclass(frozen=True)
@@ -37,3 +47,33 @@ class ObjectAnswers:
     def task(self) -> Task:
         """What was asked of the pictures."""
         return Task.SEGMENTATION if self.masks else Task.DETECTION
+
+    @cached_property
+    def ranking(self) -> VocResult:
+        """Right and wrong detections by VOC's plain rules, class by class; `metrics.json` and the page share it."""
+        return voc_metrics(self.truth, self.found, self.classes, iou_threshold=self.iou_threshold, masks=self.masks)
+
+    @cached_property
+    def errors(self) -> ErrorBreakdown:
+        """The kinds of errors at the deployment threshold."""
+        return error_breakdown(
+            self.truth,
+            self.found,
+            self.classes,
+            score_threshold=self.score_threshold,
+            iou_threshold=self.iou_threshold,
+            background_iou=min(BACKGROUND_IOU, self.iou_threshold),
+            masks=self.masks,
+        )
+
+    @cached_property
+    def confusion(self) -> NDArray[np.int64]:
+        """Labelled against found classes at the deployment threshold, [classes + 1, classes + 1], background last."""
+        return detection_confusion(
+            self.truth,
+            self.found,
+            self.classes,
+            iou_threshold=self.iou_threshold,
+            score_threshold=self.score_threshold,
+            masks=self.masks,
+        )

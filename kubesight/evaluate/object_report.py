@@ -14,11 +14,8 @@ from kubesight.evaluate.object_sections import (
 from kubesight.evaluate.object_thresholds import all_classes, at, thresholds
 from kubesight.evaluate.object_verdicts import judge
 from kubesight.metrics.detection import ThresholdRow
-from kubesight.metrics.errors import error_breakdown
-from kubesight.metrics.voc import voc_metrics
 from kubesight.report.page import Html, Page, notes, number, paragraph, plural, table, tiles
 
-BACKGROUND_IOU = 0.1
 METRIC_ROWS = 300
 
 _OVERALL = {
@@ -36,17 +33,7 @@ def render_object_report(answers: ObjectAnswers, summary: dict[str, Any]) -> str
         answers: what was judged.
         summary: what `metrics.json` holds.
     """
-    truth, found = answers.truth, answers.found
-    voc = voc_metrics(truth, found, answers.classes, iou_threshold=answers.iou_threshold, masks=answers.masks)
-    breakdown = error_breakdown(
-        truth,
-        found,
-        answers.classes,
-        score_threshold=answers.score_threshold,
-        iou_threshold=answers.iou_threshold,
-        background_iou=min(BACKGROUND_IOU, answers.iou_threshold),
-        masks=answers.masks,
-    )
+    voc, breakdown = answers.ranking, answers.errors
     pooled = all_classes(voc.per_class)
     metrics = summary["metrics"]
     size = f"{plural(len(answers.urls), 'picture')}, {plural(len(answers.classes), 'class', 'classes')}"

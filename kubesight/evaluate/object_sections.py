@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from kubesight.evaluate.object_answers import ObjectAnswers
 from kubesight.evaluate.object_thresholds import round_down
 from kubesight.evaluate.object_verdicts import LAYERS, OF_ERROR
-from kubesight.metrics.confusion import detection_confusion
 from kubesight.metrics.detection import threshold_table
 from kubesight.metrics.errors import BOTH, KINDS, ErrorBreakdown
 from kubesight.metrics.errors import CLASS as CLASS_ERROR
@@ -44,14 +43,7 @@ _GRID = [step / 50 for step in range(51)]
 
 def confusions(page: Page, answers: ObjectAnswers) -> None:
     """Append the confusion matrix with its background, and the most frequent confusions."""
-    matrix = detection_confusion(
-        answers.truth,
-        answers.found,
-        answers.classes,
-        iou_threshold=answers.iou_threshold,
-        score_threshold=answers.score_threshold,
-        masks=answers.masks,
-    )
+    matrix = answers.confusion
     if not matrix.any():
         page.section("Confusion matrix", paragraph("Nothing counts as labelled, and nothing was found."))
         return

@@ -11,9 +11,8 @@ from kubesight.evaluate.object_answers import ObjectAnswers
 from kubesight.evaluate.summary import MATRIX_CLASSES, most_confused
 from kubesight.hyperparameters import TABLE
 from kubesight.metrics.coco import CocoResult, coco_metrics
-from kubesight.metrics.confusion import detection_confusion
 from kubesight.metrics.detection import by_size, per_class_at, pooled_at, threshold_table
-from kubesight.metrics.errors import error_breakdown
+from kubesight.metrics.errors import ErrorBreakdown
 from kubesight.metrics.names import primary_metric
 from kubesight.metrics.summary import detection_metrics
 from kubesight.metrics.voc import VocResult, check_iou_threshold, voc_metrics
@@ -68,7 +67,7 @@ def summarise_objects(answers: ObjectAnswers, data: dict[str, Any], settings: Ob
     voc = _voc(answers, settings, masks=answers.masks)
     coco = coco_metrics(answers.truth, answers.found, answers.classes, masks=answers.masks)
     # Precision and recall know no interpolation, but they know pixels: they go by the plain rules, as in training.
-    plain = _voc(answers, ObjectSettings(iou_threshold=settings.iou_threshold), masks=answers.masks)
+    plain = answers.ranking
     summary: dict[str, Any] = {
         "task": answers.task,
         "primary_metric": primary_metric(answers.task),
@@ -83,9 +82,9 @@ def summarise_objects(answers: ObjectAnswers, data: dict[str, Any], settings: Ob
         "per_class": _per_class(plain, voc, coco, settings.score_threshold),
         "sizes": [_finite(asdict(row)) for row in by_size(answers.truth, coco)],
         "thresholds": [_flat(asdict(row)) for row in threshold_table(plain.per_class)],
-        "errors": _errors(answers, settings),
+        "errors": _errors(answers.errors),
     }
-    return summary | _confusions(answers, settings)
+    return summary | _confusions(answers)
 
 
 def _voc(answers: ObjectAnswers, settings: ObjectSettings, *, masks: bool) -> VocResult:
@@ -142,28 +141,12 @@ def _per_class(plain: VocResult, voc: VocResult, coco: CocoResult, score_thresho
     return rows
 
 
-def _errors(answers: ObjectAnswers, settings: ObjectSettings) -> dict[str, Any]:
-    found = error_breakdown(
-        answers.truth,
-        answers.found,
-        answers.classes,
-        score_threshold=settings.score_threshold,
-        iou_threshold=settings.iou_threshold,
-        background_iou=min(0.1, settings.iou_threshold),
-        masks=answers.masks,
-    )
+def _errors(found: ErrorBreakdown) -> dict[str, Any]:
     return {kind: {"count": count, "cost": found.cost.get(kind)} for kind, count in found.counts.items()}
 
 
-def _confusions(answers: ObjectAnswers, settings: ObjectSettings) -> dict[str, Any]:
-    matrix = detection_confusion(
-        answers.truth,
-        answers.found,
-        answers.classes,
-        iou_threshold=settings.iou_threshold,
-        score_threshold=settings.score_threshold,
-        masks=answers.masks,
-    )
+def _confusions(answers: ObjectAnswers) -> dict[str, Any]:
+    matrix = answers.confusion
     names = [*answers.classes, BACKGROUND]
     summary: dict[str, Any] = {"confusions": most_confused(matrix, names)}
     if len(names) <= MATRIX_CLASSES:
