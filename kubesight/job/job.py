@@ -13,10 +13,12 @@ from kubesight.hyperparameters.coerce import coerce
 from kubesight.hyperparameters.table import find, is_known
 from kubesight.job.checks import checked_metric, located, notices_of, problem
 from kubesight.job.sagemaker import from_sagemaker, is_sagemaker
-from kubesight.job.sections import Additions, Data, Limits, Section, Start, Sweep
+from kubesight.job.sections import Additions, Data, Start, Sweep
 from kubesight.job.space import SearchGroup, check_sampling, read_hyperparameters
 from kubesight.job.yaml_lines import Keys, YamlFile
 from kubesight.models.names import DEFAULT_MODEL
+from kubesight.section import Section
+from kubesight.sweep.limits import Limits
 
 Place = Callable[[Keys], str | None]
 _TaskName = Annotated[Task, Field(strict=False)]

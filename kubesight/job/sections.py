@@ -1,43 +1,14 @@
 """The parts of a job file, typed: data, limits, sweep, and what stands under `kubesight:`."""
 
-import difflib
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-
-class Section(BaseModel):
-    """A mapping of the job file. Keys that it does not know are errors; a key without a value is not given.
-
-    Attributes:
-        elsewhere: keys that people look for here, and where they are.
-    """
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
-    elsewhere: ClassVar[Mapping[str, str]] = {}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_keys(cls, value: Any) -> Any:
-        if not isinstance(value, Mapping):
-            return value
-        known = [field.alias or name for name, field in cls.model_fields.items()]
-        for key in value:
-            if key not in known:
-                near = difflib.get_close_matches(str(key), known, 1)
-                hint = f"Did you mean {near[0]}?" if near else f"There are {', '.join(known)}."
-                raise PydanticCustomError(
-                    "unknown_key", "unknown key '{key}'", {"key": key, "hint": cls.hint_for(str(key)) or hint}
-                )
-        return {key: each for key, each in value.items() if each is not None}
-
-    @classmethod
-    def hint_for(cls, key: str) -> str | None:
-        """Where a key that does not belong here does belong."""
-        return cls.elsewhere.get(key)
+from kubesight.section import Section
+from kubesight.sweep.policies import AnyPolicy
+from kubesight.sweep.sampling import Sampling
 
 
 class Data(Section):
@@ -53,90 +24,13 @@ class Data(Section):
         return {"path": value} if isinstance(value, str) else value
 
 
-class Limits(Section):
-    """How much a sweep may spend; the ranges and defaults are Azure's (timeouts in minutes, up to 60 days)."""
-
-    timeout_minutes: int = Field(default=7 * 24 * 60, ge=1, le=60 * 24 * 60)
-    trial_timeout_minutes: int | None = Field(default=None, ge=1, le=60 * 24 * 60)
-    max_trials: int = Field(default=1, ge=1, le=1000)
-    max_concurrent_trials: int = Field(default=1, ge=1, le=100)
-
-    @model_validator(mode="after")
-    def _concurrent_in_all(self) -> Self:
-        if self.max_concurrent_trials > self.max_trials:
-            raise PydanticCustomError(
-                "contradiction",
-                "max_concurrent_trials {some} is more than max_trials {all}",
-                {
-                    "some": self.max_concurrent_trials,
-                    "all": self.max_trials,
-                    "key": "max_concurrent_trials",
-                    "hint": "Raise max_trials, or lower it.",
-                },
-            )
-        return self
-
-
-class Sampling(Section):
-    """How values are drawn from the search space."""
-
-    type: Literal["random", "grid", "bayesian", "hyperband"] = "random"
-    seed: int | None = Field(default=None, ge=0)
-    rule: Literal["random", "sobol"] | None = None
-    logbase: float | Literal["e"] | None = None
-
-    @model_validator(mode="after")
-    def _rule_of_random(self) -> Self:
-        if self.type != "random" and (self.rule or self.logbase):
-            raise PydanticCustomError("contradiction", "rule and logbase are for random sampling alone", {})
-        return self
-
-
-class _Policy(Section):
-    """When a policy is applied: at every multiple of `evaluation_interval` that is `delay_evaluation` or later."""
-
-    evaluation_interval: int = Field(default=1, ge=1)
-    delay_evaluation: int = Field(default=0, ge=0)
-
-
-class Bandit(_Policy):
-    """Stop a trial whose metric is worse than the best one's by a factor or an amount."""
-
-    type: Literal["bandit"]
-    slack_factor: float | None = Field(default=None, gt=0)
-    slack_amount: float | None = Field(default=None, gt=0)
-
-    @model_validator(mode="after")
-    def _one_slack(self) -> Self:
-        if (self.slack_factor is None) == (self.slack_amount is None):
-            raise PydanticCustomError("slack", "bandit needs slack_factor or slack_amount, one of them", {})
-        return self
-
-
-class MedianStopping(_Policy):
-    """Stop a trial whose best metric is worse than the median of all trials' running averages."""
-
-    type: Literal["median_stopping"]
-
-
-class TruncationSelection(_Policy):
-    """Stop the worst share of the trials."""
-
-    type: Literal["truncation_selection"]
-    truncation_percentage: int = Field(ge=1, le=99)
-    exclude_finished_jobs: bool = False
-
-
-_AnyPolicy = Annotated[Bandit | MedianStopping | TruncationSelection, Field(discriminator="type")]
-
-
 class Sweep(Section):
     """How a sweep draws trials, and when it ends them early."""
 
     sampling_algorithm: Annotated[
         Sampling, BeforeValidator(lambda value: {"type": value.lower()} if isinstance(value, str) else value)
     ] = Sampling()
-    early_termination: _AnyPolicy | None = None
+    early_termination: AnyPolicy | None = None
 
 
 _Text = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int | float) else value)]
@@ -163,8 +57,8 @@ class Source(Section):
     """How the labels are read: the arguments of `kubesight convert`."""
 
     format: str = "auto"
-    options: dict[str, _Option] = {}
-    url_prefixes: dict[str, str] = {}
+    options: dict[str, _Option] = Field(default={})
+    url_prefixes: dict[str, str] = Field(default={})
     max_dropped: float = Field(default=0.05, ge=0, le=1)
     strict: bool = False
     check_images: bool = False
@@ -175,7 +69,7 @@ class Start(Section):
 
     weights: str = "default"
     checkpoint: str | None = None
-    elsewhere = {"name": "model_name stands under training_parameters."}
+    elsewhere: ClassVar[Mapping[str, str]] = {"name": "model_name stands under training_parameters."}
 
 
 class Parts(Section):
@@ -183,7 +77,7 @@ class Parts(Section):
 
     test_ratio: float = Field(default=0.0, ge=0, lt=1)
     seed: int = Field(default=0, ge=0)
-    elsewhere = dict.fromkeys(
+    elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(
         ("ratio", "split_ratio", "validation_ratio"), "Set validation_data_size at the top of the file."
     ) | {"group": "Groups come with the data: each picture's `group`."}
 
@@ -207,7 +101,7 @@ class Resources(Section):
     cpu: _Quantity | None = None
     memory: _Quantity | None = None
     shared_memory: _Quantity | None = None
-    node_selector: dict[str, str] = {}
+    node_selector: dict[str, str] = Field(default={})
     tolerations: tuple[Toleration, ...] = Field(default=(), strict=False)
     training_folder: str | None = None
 
@@ -219,5 +113,5 @@ class Additions(Section):
     model: Start = Start()
     split: Parts = Parts()
     resources: Resources = Resources()
-    storage: dict[str, Any] = {}
-    deployment: dict[str, Any] = {}
+    storage: dict[str, Any] = Field(default={})
+    deployment: dict[str, Any] = Field(default={})

@@ -1,0 +1,1 @@
+"""Sweeps: rendered for Katib, run on this machine, followed on a cluster."""

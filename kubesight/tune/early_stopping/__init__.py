@@ -1,0 +1,1 @@
+"""Katib's early stopping service, with the policies of `kubesight.sweep`."""

@@ -1,0 +1,1 @@
+"""Katib's objects and rules: Experiments written and read, metric lines, settings."""

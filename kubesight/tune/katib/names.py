@@ -1,0 +1,13 @@
+"""Names that Experiments of ours carry beside Katib's own fields."""
+
+LIMITS_ANNOTATION = "kubesight/limits"
+"""JSON of the limits that Katib has no field for; see `kubesight.sweep.limits`."""
+
+CONDITIONS_ANNOTATION = "kubesight/conditions"
+"""JSON: for each parameter that counts only in some groups, those values of `group`."""
+
+GROUP_PARAMETER = "group"
+"""The categorical parameter that chooses one group of a conditional space: "0", "1", ..."""
+
+STOP_METRIC = "es_stop"
+"""A training that a policy has stopped prints this metric as 1."""
