@@ -1,6 +1,7 @@
 """The parts of a job file, typed: data, limits, sweep, and what stands under `kubesight:`."""
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator

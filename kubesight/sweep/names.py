@@ -1,4 +1,4 @@
-"""Names that Experiments of ours carry beside Katib's own fields."""
+"""Names that Experiments and trainings of a sweep share, beside Katib's own fields."""
 
 LIMITS_ANNOTATION = "kubesight/limits"
 """JSON of the limits that Katib has no field for; see `kubesight.sweep.limits`."""
