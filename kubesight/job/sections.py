@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from kubesight.section import Section
+from kubesight.sweep.plan import SweepAdditions
 from kubesight.sweep.policies import AnyPolicy
 from kubesight.sweep.sampling import Sampling
 
@@ -93,8 +94,23 @@ class Toleration(Section):
     toleration_seconds: int | None = Field(default=None, alias="tolerationSeconds", ge=0)
 
 
+class Volume(Section):
+    """A folder that pods find at `path`: the persistent volume claim `claim`."""
+
+    claim: Annotated[str, Field(min_length=1)]
+    path: Annotated[str, Field(pattern="^/.")]
+
+
 class Resources(Section):
-    """Where the steps run on a cluster; what is not given is left to the pipeline's own defaults."""
+    """Where the steps run on a cluster; what is not given is left to the pipeline's own defaults.
+
+    Attributes:
+        gpus: of each pod.
+        nodes: pods of one training, each with `gpus`.
+        queue: Kueue's local queue.
+        secret: a secret whose keys become environment variables (the object store's).
+        training_folder: where the pipeline's training keeps what it resumes from.
+    """
 
     image: str | None = None
     accelerator: str | None = None
@@ -105,6 +121,13 @@ class Resources(Section):
     node_selector: dict[str, str] = Field(default={})
     tolerations: tuple[Toleration, ...] = Field(default=(), strict=False)
     training_folder: str | None = None
+    nodes: int = Field(default=1, ge=1)
+    priority_class: str | None = None
+    queue: str | None = None
+    service_account: str | None = None
+    image_pull_secrets: tuple[str, ...] = Field(default=(), strict=False)
+    secret: str | None = None
+    volumes: tuple[Volume, ...] = Field(default=(), strict=False)
 
 
 class Additions(Section):
@@ -114,5 +137,6 @@ class Additions(Section):
     model: Start = Start()
     split: Parts = Parts()
     resources: Resources = Resources()
+    sweep: SweepAdditions = SweepAdditions()
     storage: dict[str, Any] = Field(default={})
     deployment: dict[str, Any] = Field(default={})
