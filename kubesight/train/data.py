@@ -15,9 +15,11 @@ from kubesight.dataset.preprocess import decode_size_for_training, evaluation_vi
 from kubesight.dataset.rows import Task
 from kubesight.errors import DatasetError, KubesightError
 from kubesight.modelcard import CropPreprocessing
+from kubesight.train.seeds import seed_torch
 
 Key = tuple[int, int]
 Batch = TypeVar("Batch")
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Augmentation:
         )
         if not self.randaugment_magnitude:
             return view
-        torch.manual_seed(int(generator.integers(2**63)))
+        seed_torch(int(generator.integers(2**63)), _CPU)
         tensor = torch.from_numpy(view).permute(2, 0, 1)
         return np.ascontiguousarray(
             v2.RandAugment(magnitude=self.randaugment_magnitude)(tensor).permute(1, 2, 0).numpy()

@@ -23,6 +23,7 @@ from kubesight.train.optimizer import make_optimizer, set_learning_rate
 from kubesight.train.order import epoch_batches
 from kubesight.train.precision import autocast_type
 from kubesight.train.schedule import learning_rate_factor
+from kubesight.train.seeds import seed_torch
 from kubesight.train.stop import Interrupted, StopSignal
 from kubesight.train.tasks.base import Outputs, TrainingTask
 
@@ -170,7 +171,7 @@ class Engine:
         ]
         for number, (step, part, share) in enumerate(parts):
             # Random numbers of the device depend on the step alone, so that a resumed run draws the same.
-            torch.manual_seed(_mix(self.seed, self.progress.epoch, step, self.world.rank, number))
+            seed_torch(_mix(self.seed, self.progress.epoch, step, self.world.rank, number), self.world.device)
             with self._synchronised(number == len(parts) - 1), self._precision():
                 loss = self.task.loss(self.forward, part) * share
                 self.scaler.scale(loss).backward()

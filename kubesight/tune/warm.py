@@ -175,7 +175,7 @@ class _Server:
         self._ready = False
         self._buffer = b""
         self._number = 0
-        self._said = tempfile.TemporaryFile()
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (`close` closes it)
         self._socket, other = socket.socketpair()
         # One thread of NumPy's linear algebra is enough for metrics, and none need be started anew in each process.
         # Without OMP_NUM_THREADS there are as many as cores, which a trial's own value then changes.

@@ -16,6 +16,7 @@ from kubesight.train.metric_log import MetricLog, metric_line
 from kubesight.train.optimizer import make_optimizer, set_learning_rate
 from kubesight.train.precision import autocast_type
 from kubesight.train.schedule import learning_rate_factor
+from kubesight.train.seeds import seed_torch
 
 COSINE = {
     "learning_rate_scheduler": "warmup_cosine",
@@ -149,3 +150,12 @@ def test_nearly_even_classes_are_not_weighted() -> None:
 
     assert class_weights(np.array([0] * 8 + [1] * 3), 2, 2) is None
     assert class_weights(np.array([0] * 9 + [1] * 3), 2, 2) is not None
+
+
+def test_seeding_draws_what_torch_draws_and_keeps_nothing() -> None:
+    torch.manual_seed(2**63)
+    expected = torch.rand(5)
+    waiting = len(torch.cuda._queued_calls)
+    seed_torch(2**63, torch.device("cpu"))
+    assert torch.equal(torch.rand(5), expected)
+    assert len(torch.cuda._queued_calls) == waiting

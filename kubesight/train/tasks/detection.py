@@ -21,6 +21,7 @@ from kubesight.models.detectors import detect_batch
 from kubesight.models.freeze import frozen_modules
 from kubesight.train.data import PictureLoader
 from kubesight.train.objects import ObjectBatch, ObjectViews, collate_objects
+from kubesight.train.seeds import seed_torch
 from kubesight.train.tasks.base import Outputs, TrainingTask
 
 
@@ -166,7 +167,7 @@ class DetectionTask(TrainingTask):
         for layer in module.modules():
             if isinstance(layer, _BatchNorm | _DropoutNd):
                 layer.eval()
-        torch.manual_seed(batch.index[0])
+        seed_torch(batch.index[0], self.device)
         try:
             return float(self.loss(module, batch))
         finally:
