@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from kubesight.dataset.rows import Task
 from kubesight.errors import JobError
 from kubesight.job.yaml_lines import Keys
@@ -36,54 +34,6 @@ NO_EFFECT: dict[Keys, str] = {
     ("kubesight", "storage"): "this version does not use it",
     ("kubesight", "deployment"): "this version does not use it",
 }  # fmt: skip
-
-
-def problem(error: ValidationError, value: Mapping[str, Any], place: Place) -> JobError:
-    """The first thing that pydantic found, in this project's words.
-
-    Args:
-        error: what pydantic raised.
-        value: what it validated.
-        place: the line of a key.
-    """
-    found = error.errors(include_url=False)
-    first = found[0]
-    context = first.get("ctx", {})
-    keys = _real_keys(first["loc"], value, missing=first["type"] == "missing")
-    if "key" in context:
-        keys = (*keys, context["key"])
-    name = ".".join(map(str, keys))
-    if first["type"] == "missing":
-        message = f"{name} is missing"
-    elif first["msg"].startswith("Input should be"):
-        message = f"{name} is {_shown(first['input'])}, but must be{first['msg'].removeprefix('Input should be')}"
-        message = re.sub("a valid dictionary.*", "a mapping of keys to values", message)
-        message = message.replace("a valid list", "a list of mappings")
-    elif first["type"] == "union_tag_invalid":
-        message = f"{name}.type is {context['tag']!r}, but must be one of {context['expected_tags']}"
-        keys = (*keys, "type")
-    elif first["type"] == "unknown_key":
-        message = first["msg"] if len(keys) == 1 else f"{first['msg']} in {'.'.join(map(str, keys[:-1]))}"
-    else:
-        message = f"{name}: {first['msg']}" if name else first["msg"]
-    if len(found) > 1:
-        message += f" (and {len(found) - 1} more)"
-    return JobError(message, where=place(keys), hint=context.get("hint"))
-
-
-def _real_keys(loc: tuple[int | str, ...], value: Any, *, missing: bool) -> Keys:
-    """The parts of pydantic's location that the file has; it also names the members of unions."""
-    keys: list[int | str] = []
-    for part in loc[:-1] if missing else loc:
-        if (isinstance(value, Mapping) and part in value) or (isinstance(value, list) and isinstance(part, int)):
-            keys.append(part)
-            value = value[part]  # type: ignore[index]
-    return (*keys, loc[-1]) if missing else tuple(keys)
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def located(path: str, folder: Path, url_prefixes: Mapping[str, str], where: str | None) -> str:

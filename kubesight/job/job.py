@@ -11,13 +11,13 @@ from kubesight.errors import HyperparameterError, JobError
 from kubesight.hyperparameters import TABLE, resolve
 from kubesight.hyperparameters.coerce import coerce
 from kubesight.hyperparameters.table import find, is_known
-from kubesight.job.checks import checked_metric, located, notices_of, problem
+from kubesight.job.checks import checked_metric, located, notices_of
 from kubesight.job.sagemaker import from_sagemaker, is_sagemaker
 from kubesight.job.sections import Additions, Data, Start, Sweep
 from kubesight.job.space import SearchGroup, check_sampling, read_hyperparameters
 from kubesight.job.yaml_lines import Keys, YamlFile
 from kubesight.models.names import DEFAULT_MODEL
-from kubesight.section import Section
+from kubesight.section import Section, problem
 from kubesight.sweep.limits import Limits
 
 Place = Callable[[Keys], str | None]

@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from kubesight.errors import JobError
-from kubesight.section import Section
+from kubesight.section import Section, problem
 
 Curve = Sequence[float]
 """The finite values of the objective that a trial has reported, in order; one report each."""
@@ -290,8 +290,6 @@ class Asha(Policy):
 AnyPolicy = Annotated[Bandit | MedianStopping | TruncationSelection | Asha, Field(discriminator="type")]
 """Any of the policies, told apart by `type`."""
 
-_TYPES = ("bandit", "median_stopping", "truncation_selection", "asha")
-
 
 class _Given(Section):
     """Gives errors the name under which people write a policy."""
@@ -308,9 +306,6 @@ def parse_policy(value: Mapping[str, Any] | str) -> AnyPolicy:
     Raises:
         JobError: not JSON, an unknown policy or setting, or a value out of range.
     """
-    # Here, since the job file's own sections are made of policies.
-    from kubesight.job.checks import problem
-
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -320,9 +315,7 @@ def parse_policy(value: Mapping[str, Any] | str) -> AnyPolicy:
                 where="early_termination",
                 hint='Write a policy such as {"type": "bandit", "slack_factor": 0.2}.',
             ) from None
-    if not isinstance(value, Mapping) or "type" not in value:
-        raise JobError(f"early_termination has no type: {value!r}", hint=f"Its type is one of {', '.join(_TYPES)}.")
-    given = {"early_termination": dict(value)}
+    given = {"early_termination": dict(value) if isinstance(value, Mapping) else value}
     try:
         return _Given.model_validate(given).early_termination
     except ValidationError as error:
