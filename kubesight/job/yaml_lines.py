@@ -1,6 +1,7 @@
 """YAML that remembers its lines, read by the rules of YAML 1.2: `off` and `1:30` are text, `1e-3` is a number."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,17 +44,21 @@ class YamlFile:
 
     Args:
         path: the file.
+        wanted: tells from a document's value whether it is the one meant, in a file that may hold several: the
+            first that is wanted, else the first. Without it the file must hold one.
 
     Attributes:
         value: what it holds: dicts, lists and scalars.
+        others: the values of the other documents.
 
     Raises:
         JobError: it cannot be read, is not YAML, has no mapping at the top, or has a key twice.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, wanted: Callable[[Any], bool] | None = None) -> None:
         """Read and check the whole file."""
         self.path = Path(path)
+        self.others: list[Any] = []
         self._lines: dict[Keys, int] = {}
         try:
             text = self.path.read_bytes().decode("utf-8-sig")
@@ -63,13 +68,13 @@ class YamlFile:
             raise JobError(f"not a text in UTF-8: {error}", where=str(path)) from error
         if self.path.suffix == ".json":
             text = text.replace("\t", " ")  # JSON allows tabs between its tokens, YAML does not
-        self.value = self._read(text)
+        self.value = self._read(text, wanted)
 
-    def _read(self, text: str) -> dict[str, Any]:
+    def _read(self, text: str, wanted: Callable[[Any], bool] | None) -> dict[str, Any]:
         loader: _Loader | None = None
         try:
             loader = _Loader(text)
-            node = loader.get_single_node()
+            node = self._choose(loader, wanted) if wanted else loader.get_single_node()
             if not isinstance(node, yaml.MappingNode):
                 raise JobError("not a job file: there are no keys with values", where=str(self.path))
             self._note_lines(node, (), set())
@@ -84,6 +89,15 @@ class YamlFile:
         finally:
             if loader is not None:
                 loader.dispose()
+
+    def _choose(self, loader: _Loader, wanted: Callable[[Any], bool]) -> yaml.Node | None:
+        documents: list[tuple[yaml.Node, Any]] = []
+        while loader.check_node():
+            node = loader.get_node()
+            documents.append((node, loader.construct_document(node)))
+        chosen = next((index for index, (_, value) in enumerate(documents) if wanted(value)), 0)
+        self.others = [value for index, (_, value) in enumerate(documents) if index != chosen]
+        return documents[chosen][0] if documents else None
 
     def _note_lines(self, node: yaml.Node, keys: Keys, above: set[int]) -> None:
         if id(node) in above:
