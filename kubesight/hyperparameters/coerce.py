@@ -10,6 +10,7 @@ from kubesight.errors import HyperparameterError
 from kubesight.hyperparameters.spec import Hyperparameter
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_COMPLEMENT = "1-"
 _GRID = re.compile(r"\(?\s*(\d+)\s*[xX,]\s*(\d+)\s*\)?", re.ASCII)
 _TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 _NONE = ("none", "null", "")
@@ -24,7 +25,9 @@ def coerce(row: Hyperparameter, value: Any, *, written: str | None = None) -> An
 
     Args:
         row: the row as it is for the model (`Hyperparameter.for_model`).
-        value: native or text: `True` or `"True"`, `3` or `"3"` or `3.0`, `0.01` or `"1e-2"`, `"3x2"`.
+        value: native or text: `True` or `"True"`, `3` or `"3"` or `3.0`, `0.01` or `"1e-2"`, `"3x2"`. A float may be
+            its complement to 1, `"1-0.001"`: a sweep draws numbers close to 1 by their distance from it, for which
+            Katib, which puts values into commands as they are, knows no distribution.
         written: the name that the user wrote, for the message.
 
     Returns:
@@ -87,6 +90,8 @@ def _int(row: Hyperparameter, value: Any) -> int:
 
 
 def _float(row: Hyperparameter, value: Any) -> float:
+    if isinstance(value, str) and value.startswith(_COMPLEMENT) and value[2:3] not in ("+", "-"):
+        value = 1 - float(_number(value.removeprefix(_COMPLEMENT)))
     try:
         return float(_in_range(row, _number(value)))
     except OverflowError:

@@ -3,13 +3,17 @@
 import difflib
 import math
 import re
+from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kubesight.errors import HyperparameterError
 from kubesight.hyperparameters.coerce import coerce
 from kubesight.hyperparameters.spec import Hyperparameter
+
+# exp of these is the least normal and about the greatest of a computer's numbers.
+_LEAST_LOG, _GREATEST_LOG = -708.0, 709.0
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,10 @@ class Choice:
         """All values that may be drawn."""
         return self.values
 
+    def size(self) -> int:
+        """How many different values may be drawn."""
+        return len(self.values)
+
 
 @dataclass(frozen=True)
 class RandInt:
@@ -43,6 +51,10 @@ class RandInt:
     def endpoints(self) -> tuple[int, int]:
         """The least and the greatest number that may be drawn."""
         return 0, self.upper - 1
+
+    def size(self) -> int:
+        """How many different values may be drawn."""
+        return self.upper
 
 
 @dataclass(frozen=True)
@@ -63,6 +75,17 @@ class _Interval:
     def _rounded(self, value: float) -> float:
         return value if self.step is None else round(value / self.step) * self.step
 
+    @abstractmethod
+    def endpoints(self) -> tuple[float, float]:
+        """The least and the greatest number that may be drawn."""
+
+    def size(self) -> float:
+        """How many different values may be drawn; infinity for a range without steps."""
+        low, high = self.endpoints()
+        if low == high:
+            return 1
+        return math.inf if self.step is None else round((high - low) / self.step) + 1
+
 
 @dataclass(frozen=True)
 class Uniform(_Interval):
@@ -77,14 +100,17 @@ class Uniform(_Interval):
 class LogUniform(_Interval):
     """exp of an even draw: `low` and `high` are logarithms, as in Azure."""
 
+    def __post_init__(self) -> None:
+        """Nothing may be drawn that is 0 for a computer, or infinite: a logarithmic range has no such ends."""
+        super().__post_init__()
+        for end in (self.low, self.high):
+            if not _LEAST_LOG <= end <= _GREATEST_LOG:
+                number = "0" if end < 0 else "too large a number"
+                raise ValueError(f"exp({end:g}) is {number}; the ends of a logarithmic range are logarithms")
+
     def endpoints(self) -> tuple[float, float]:
         """The least and the greatest number that may be drawn."""
-        try:
-            return self._rounded(math.exp(self.low)), self._rounded(math.exp(self.high))
-        except OverflowError:
-            raise HyperparameterError(
-                f"exp({self.high:g}) is too large a number", hint="The ends of loguniform are logarithms."
-            ) from None
+        return self._rounded(math.exp(self.low)), self._rounded(math.exp(self.high))
 
 
 @dataclass(frozen=True)
@@ -104,7 +130,7 @@ class ReverseLogUniform(_Interval):
 
 @dataclass(frozen=True)
 class Normal:
-    """A normal draw; what falls outside the setting's range has to be drawn again."""
+    """A normal draw. It has no ends: `share_outside` tells how often it leaves a setting's range."""
 
     mu: float
     sigma: float
@@ -121,18 +147,53 @@ class Normal:
         """The middle: there is no least and no greatest number."""
         return (self.mu if self.step is None else round(self.mu / self.step) * self.step,)
 
+    def size(self) -> float:
+        """Without end."""
+        return math.inf
+
+    def share_outside(self, low: float | None, high: float | None) -> float:
+        """The share of draws below `low` or above `high`, from 0 to 1; an end that is None is never passed.
+
+        With steps, draws that round to an end count as inside.
+        """
+        margin = (self.step or 0.0) / 2
+        below = 0.0 if low is None else _normal_share((self._drawn(low - margin) - self.mu) / self.sigma)
+        above = 0.0 if high is None else _normal_share((self.mu - self._drawn(high + margin)) / self.sigma)
+        return below + above
+
+    def _drawn(self, value: float) -> float:
+        """What the normal draw is where the setting has a value."""
+        return value
+
 
 @dataclass(frozen=True)
 class LogNormal(Normal):
     """exp of a normal draw."""
 
+    def __post_init__(self) -> None:
+        """Three spreads to both sides of the middle must be numbers of a computer, and not 0."""
+        super().__post_init__()
+        if self.mu - 3 * self.sigma < _LEAST_LOG or self.mu + 3 * self.sigma > _GREATEST_LOG:
+            raise ValueError(f"exp({self.mu:g} +- 3 * {self.sigma:g}) are 0 or too large; mu and sigma are logarithms")
+
     def endpoints(self) -> tuple[float, ...]:
         """The median."""
-        middle = math.exp(min(self.mu, 700.0))
+        middle = math.exp(self.mu)
         return (middle if self.step is None else round(middle / self.step) * self.step,)
+
+    def _drawn(self, value: float) -> float:
+        return math.log(value) if value > 0 else -math.inf
+
+
+def _normal_share(end: float) -> float:
+    """The share of a standard normal draw below `end`."""
+    return 0.5 * math.erfc(-end / math.sqrt(2))
 
 
 Distribution = Choice | RandInt | Uniform | LogUniform | ReverseLogUniform | Normal | LogNormal
+
+MOST_OUTSIDE = 0.05
+"""The largest share of a normal distribution that may be outside a setting's range."""
 
 _BOUNDS, _BELL = ("min_value", "max_value"), ("mu", "sigma")
 _KINDS: dict[str, tuple[Any, tuple[str, ...]]] = {
@@ -248,6 +309,16 @@ def _made(kind: str, arguments: list[Any]) -> Distribution:
         raise HyperparameterError(f"{kind}: {error}") from None
 
 
+def in_base(distribution: Distribution, base: float) -> Distribution:
+    """A distribution whose ends, middle and spread were written as logarithms to another base than e."""
+    scale = math.log(base)
+    if isinstance(distribution, LogUniform):
+        return replace(distribution, low=distribution.low * scale, high=distribution.high * scale)
+    if isinstance(distribution, LogNormal):
+        return replace(distribution, mu=distribution.mu * scale, sigma=distribution.sigma * scale)
+    return distribution
+
+
 def typed(distribution: Distribution, row: Hyperparameter, *, written: str | None = None) -> Distribution:
     """Check a distribution against its row, and give the values of a choice their type.
 
@@ -259,19 +330,54 @@ def typed(distribution: Distribution, row: Hyperparameter, *, written: str | Non
     Raises:
         HyperparameterError: a value that may be drawn is not one that the row allows.
     """
+    name = written or row.name
     if isinstance(distribution, Choice):
-        return Choice(tuple(coerce(row, value, written=written) for value in distribution.values))
+        return _typed_choice(distribution, row, name)
     kind = type(distribution).__name__.lower()
     if row.kind not in ("int", "float"):
         raise HyperparameterError(
-            f"{written or row.name} cannot be drawn from {kind}: it must be {row.allowed()}", hint="Use choice(...)."
+            f"{name} cannot be drawn from {kind}: it must be {row.allowed()}", hint="Use choice(...)."
         )
     step = getattr(distribution, "step", None)
     if row.kind == "int" and not isinstance(distribution, RandInt) and (step is None or step != int(step)):
         raise HyperparameterError(
-            f"{written or row.name} is a whole number, which {kind} does not draw",
+            f"{name} is a whole number, which {kind} does not draw",
             hint=f"Use q{kind}(..., 1), randint(...) or choice(...).",
         )
-    for end in distribution.endpoints():
-        coerce(row, end, written=written)
+    try:
+        for end in distribution.endpoints():
+            coerce(row, end, written=written)
+    except HyperparameterError as error:
+        if isinstance(distribution, LogUniform | LogNormal):
+            error.hint = f"What {kind} is given are logarithms: from 0.001 to 0.1 is loguniform(-6.91, -2.30)."
+        raise
+    if row.kind == "int" and max(map(abs, distribution.endpoints())) > _EXACT:
+        raise HyperparameterError(f"{name}: {kind} draws numbers up to {max(distribution.endpoints()):g}")
+    _check_spread(distribution, row, name)
     return distribution
+
+
+_EXACT = 2**53  # from here on floating-point numbers skip whole ones
+
+
+def _typed_choice(distribution: Choice, row: Hyperparameter, name: str) -> Choice:
+    values = tuple(coerce(row, value, written=name) for value in distribution.values)
+    for place, value in enumerate(values):
+        if value in values[:place]:
+            raise HyperparameterError(
+                f"{name}: {value!r} stands twice in choice", hint="Keep one: all values have the same chance."
+            )
+    return Choice(values)
+
+
+def _check_spread(distribution: Distribution, row: Hyperparameter, name: str) -> None:
+    """Refuse a normal distribution that would often leave the setting's range: such trials can only fail."""
+    if not isinstance(distribution, Normal):
+        return
+    share = distribution.share_outside(row.range.low, row.range.high)
+    if share > MOST_OUTSIDE:
+        raise HyperparameterError(
+            f"{name}: {share:.0%} of {type(distribution).__name__.lower()}({distribution.mu:g}, "
+            f"{distribution.sigma:g}) is not {row.range}",
+            hint="Give it less spread, or use uniform(...) or loguniform(...).",
+        )

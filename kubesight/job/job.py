@@ -1,5 +1,6 @@
 """The job file: Azure AutoML's image job YAML, with additions of ours under `kubesight:`."""
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -12,9 +13,10 @@ from kubesight.hyperparameters import TABLE, resolve
 from kubesight.hyperparameters.coerce import coerce
 from kubesight.hyperparameters.table import find, is_known
 from kubesight.job.checks import checked_metric, located, notices_of
+from kubesight.job.plan import planned
 from kubesight.job.sagemaker import from_sagemaker, is_sagemaker
 from kubesight.job.sections import Additions, Data, Start, Sweep
-from kubesight.job.space import SearchGroup, check_sampling, read_hyperparameters
+from kubesight.job.space import SearchGroup, automatic_groups, read_hyperparameters
 from kubesight.job.yaml_lines import Keys, YamlFile
 from kubesight.models.names import DEFAULT_MODEL
 from kubesight.section import Section, problem
@@ -98,7 +100,7 @@ class Job(Section):
 
     @property
     def search_groups(self) -> tuple[SearchGroup, ...]:
-        """The search space, typed; each group has its own models and settings."""
+        """The search space, typed; each group has its own models and settings. Automatic when the file names none."""
         return self._groups
 
     @property
@@ -132,9 +134,9 @@ class Job(Section):
         """Every hyperparameter of the job's one training, defaults filled in (`kubesight.hyperparameters.resolve`).
 
         Raises:
-            JobError: the job has a search space, so that each trial has its own.
+            JobError: the job is a sweep, so that each trial has its own.
         """
-        if self.search_space:
+        if self.is_sweep:
             raise JobError("each trial of a sweep has its own hyperparameters", where="search_space")
         return resolve(self.model_name, self.task, self.given_hyperparameters)
 
@@ -194,9 +196,15 @@ def _job(value: Mapping[str, Any], folder: Path, place: Place) -> Job:
     changes["kubesight"] = job.kubesight.model_copy(update={"model": start, "source": source})
     changes["training_parameters"] = parameters
     job = job.model_copy(update=changes)
-    job._given, job._groups = read_hyperparameters(job.task, parameters, job.search_space, place)
-    check_sampling(job.sweep.sampling_algorithm.type, job.search_groups, place)
+    base = job.sweep.sampling_algorithm.logbase
+    job._given, job._groups = read_hyperparameters(
+        job.task, parameters, job.search_space, place, base=math.e if base in (None, "e") else float(base)
+    )
+    if job.is_sweep and not job.search_space:
+        job._groups = automatic_groups(job.task, job._given, job.limits.max_trials)
     job._notices = notices_of(value, place)
+    if job.is_sweep:
+        job._notices += planned(job, place)[1]
     return job
 
 

@@ -1,30 +1,45 @@
 """The hyperparameters of a job file: those that it fixes and those that its search space varies."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from kubesight.dataset.rows import Task
-from kubesight.errors import HyperparameterError, JobError, KubesightError
+from kubesight.errors import HyperparameterError, KubesightError
 from kubesight.hyperparameters.resolve import settle
-from kubesight.hyperparameters.search_space import Choice, Distribution, parse
+from kubesight.hyperparameters.search_space import Choice, Distribution, in_base, parse
 from kubesight.hyperparameters.table import INJECTED, find
+from kubesight.job.branches import branches
 from kubesight.job.yaml_lines import Keys
 from kubesight.models.names import DEFAULT_MODEL
+from kubesight.sweep.automatic import automatic_space
 
 Place = Callable[[Keys], str | None]
 
 
 @dataclass(frozen=True)
 class SearchGroup:
-    """One entry of a search space: the models it is for, and what varies, by canonical name."""
+    """One flat part of a search space.
+
+    Attributes:
+        model_names: the models that it is for.
+        parameters: what settings are drawn from, by canonical name, typed; `model_name` too when the space names it.
+        places: file and line of each, by canonical name.
+    """
 
     model_names: tuple[str, ...]
     parameters: dict[str, Distribution]
+    places: dict[str, str] = field(default_factory=dict, compare=False)
 
 
 def read_hyperparameters(
-    task: Task, parameters: Mapping[str, Any], spaces: Sequence[Mapping[str, Any]], place: Place
+    task: Task,
+    parameters: Mapping[str, Any],
+    spaces: Sequence[Mapping[str, Any]],
+    place: Place,
+    *,
+    base: float = math.e,
 ) -> tuple[dict[str, Any], tuple[SearchGroup, ...]]:
     """Read and check everything that a job says about hyperparameters.
 
@@ -33,6 +48,7 @@ def read_hyperparameters(
         parameters: `training_parameters`, names in any spelling.
         spaces: the entries of `search_space`.
         place: the line of a key.
+        base: what the ends of loguniform and lognormal are logarithms to.
 
     Returns:
         The fixed settings by canonical name, typed, without defaults; and the search space.
@@ -49,11 +65,14 @@ def read_hyperparameters(
         return {name: settings[name] for name in fixed}, ()
     given: dict[str, Any] = {}
     groups = []
-    for index, space in enumerate(spaces):
-        places = _places(space, ("search_space", index), place)
-        varying = _canonical(space, places)
+    for branch in branches(spaces, place):
+        places = branch.places
+        varying = _canonical(branch.expressions, places)
         _check_apart(fixed, varying, places)
-        swept = {spelling: _parsed(space[spelling], spelling, places) for spelling in varying.values()}
+        swept = {
+            spelling: in_base(_parsed(expression, spelling, places), base)
+            for spelling, expression in branch.expressions.items()
+        }
         models = _models(task, parameters.get(fixed.get("model_name", "")), swept.get(varying.get("model_name", "")))
         if not models:
             raise HyperparameterError(
@@ -62,9 +81,25 @@ def read_hyperparameters(
         for model in models:
             spelling = varying.get("model_name") or fixed.get("model_name")
             settings, typed = _settled(model, task, parameters, swept, fixed_places | places, spelling)
-        groups.append(SearchGroup(models, typed))
+        named = {name: places[spelling] for name, spelling in varying.items() if spelling in places}
+        groups.append(SearchGroup(models, typed, named))
         given = {name: settings[name] for name in fixed}
     return given, tuple(groups)
+
+
+def automatic_groups(task: Task, given: Mapping[str, Any], max_trials: int) -> tuple[SearchGroup, ...]:
+    """The space of a job that names none but wants several trials (Azure's AutoMode).
+
+    Args:
+        task: what is trained for.
+        given: what the job fixes, by canonical name, typed, with `model_name` when it does.
+        max_trials: how many trials there may be.
+    """
+    found = []
+    for space in automatic_space(task, given, max_trials):
+        models = tuple(map(str, space["model_name"].endpoints()))
+        found.append(SearchGroup(models, space))
+    return tuple(found)
 
 
 def _places(names: Mapping[str, Any], above: Keys, place: Place) -> dict[str, str]:
@@ -124,19 +159,3 @@ def _settled(
         if error.where == "model_name":
             error.where = places.get(model_spelling or "", error.where)
         raise
-
-
-def check_sampling(algorithm: str, groups: Sequence[SearchGroup], place: Place) -> None:
-    """Refuse ranges under grid sampling, which takes lists alone.
-
-    Raises:
-        JobError: naming the setting.
-    """
-    for index, group in enumerate(groups):
-        for name, distribution in group.parameters.items():
-            if algorithm == "grid" and not isinstance(distribution, Choice):
-                raise JobError(
-                    f"grid sampling goes through lists, but {name} has a range",
-                    where=place(("search_space", index, name)),
-                    hint="Write choice(...), or choose random or bayesian sampling.",
-                )

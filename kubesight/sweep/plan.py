@@ -1,5 +1,6 @@
 """A sweep as a whole, checked and typed: what every way of running one starts from."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -51,6 +52,11 @@ class Group:
     label: str
     fixed: dict[str, Any]
     parameters: dict[str, Distribution]
+
+    @property
+    def combinations(self) -> float:
+        """How many different trials there are; infinity as soon as one setting has a range without steps."""
+        return math.prod(distribution.size() for distribution in self.parameters.values())
 
 
 @dataclass(frozen=True)

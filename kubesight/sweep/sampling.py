@@ -1,6 +1,6 @@
 """How trials are drawn from the space."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -49,7 +49,7 @@ class Sampling(Section):
     type: Literal["random", "grid", "bayesian", "tpe", "cmaes", "hyperband"] = "random"
     seed: int | None = Field(default=None, ge=0, lt=2**32)
     rule: Literal["random", "sobol"] | None = None
-    logbase: float | Literal["e"] | None = None
+    logbase: Annotated[float, Field(gt=1, allow_inf_nan=False)] | Literal["e"] | None = None
     multivariate: bool | None = None
     n_startup_trials: int | None = Field(default=None, ge=0)
     n_ei_candidates: int | None = Field(default=None, ge=1)
@@ -69,5 +69,16 @@ class Sampling(Section):
                     "contradiction",
                     "{key} is for {types} sampling alone, not for {type}",
                     {"key": name, "types": " and ".join(types), "type": self.type, "hint": "Remove it."},
+                )
+        for name, wanted in (("n_startup_trials", True), ("gamma", False), ("prior_weight", False)):
+            if getattr(self, name) is not None and bool(self.multivariate) is not wanted:
+                raise PydanticCustomError(
+                    "contradiction",
+                    "Katib has {key} for {kind} sampling alone",
+                    {
+                        "key": name,
+                        "kind": "multivariate" if wanted else "univariate",
+                        "hint": "Add `multivariate: true`." if wanted else "Remove it, or multivariate.",
+                    },
                 )
         return self

@@ -266,7 +266,7 @@ def test_a_search_space_may_be_one_mapping_and_the_model_may_be_fixed(write) -> 
 def test_trials_without_a_space_are_a_sweep(write) -> None:
     job = write(f"{SMALL}limits: {{max_trials: 10}}\n")
     assert job.is_sweep
-    assert job.search_groups == ()
+    assert [group.model_names for group in job.search_groups] == [("seresnext",), ("vits16r224",)]
     assert job.notices == []
 
 

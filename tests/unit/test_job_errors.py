@@ -64,7 +64,7 @@ def test_the_typical_typo(message) -> None:
             7,
             "truncation_percentage is 100, but must be less than or equal to 99",
         ),
-        ("sweep:\n  sampling_algorithm:\n    type: grid\n    rule: sobol", 7, "rule is for random sampling alone, not for grid"),
+        ("sweep:\n  sampling_algorithm:\n    type: grid\n    rule: sobol", 7, "rule is for random sampling alone, not"),
         (
             "sweep: {sampling_algorithm: grid}\nsearch_space:\n  - momentum: choice(0)\n    weight_decay: uniform(0,1)",
             7,

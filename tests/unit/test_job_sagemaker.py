@@ -100,6 +100,7 @@ def test_the_tuning_request() -> None:
     assert job.validation_data is not None
     assert job.validation_data.path == "s3://bucket/more/"
     assert [notice.split(" has no effect")[0] for notice in job.notices] == [
+        "the space becomes 6 groups of equal chance, in which settings stand only where they have an effect.",
         "HyperParameterTuningJobName", "AlgorithmSpecification",
     ]  # fmt: skip
 
