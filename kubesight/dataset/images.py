@@ -15,6 +15,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
+from kubesight.dataset.picture_cache import open_cache
 from kubesight.dataset.pixels import orient, to_rgb
 from kubesight.dataset.rows import ImageDetails
 from kubesight.dataset.urls import local_path, scheme
@@ -40,7 +41,7 @@ _MEND = "Copy it again from its source, or take it out of the data set."
 
 
 def read_image(url: str, *, min_size: int | None = None) -> np.ndarray:
-    """Read a picture as it is shown.
+    """Read a picture as it is shown; decoded ones may be kept, see `kubesight.dataset.picture_cache`.
 
     Args:
         url: a path or a `file:` URI.
@@ -61,11 +62,18 @@ def read_image(url: str, *, min_size: int | None = None) -> np.ndarray:
             where=url,
             hint="Copy them to a folder and convert again.",
         )
+    cache = open_cache()
+    kept = cache and cache.path(path, min_size)
+    if cache and kept and (pixels := cache.read(kept)) is not None:
+        return pixels
     try:
         data = path.read_bytes()
     except (OSError, ValueError) as error:
         raise _unreadable_file(error, path) from error
-    return decode_image(data, name=str(path), min_size=min_size)
+    pixels = decode_image(data, name=str(path), min_size=min_size)
+    if cache and kept:
+        cache.write(kept, pixels)
+    return pixels
 
 
 def decode_image(data: bytes, *, name: str, min_size: int | None = None) -> np.ndarray:

@@ -1,10 +1,14 @@
 """Frozen backbones: what they make of each picture is computed once and kept for later runs on the same data."""
 
+import contextlib
+import fcntl
 import hashlib
 import inspect
 import json
 import logging
 import os
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,9 @@ from kubesight.storage.files import atomic_file
 from kubesight.train.data import Augmentation, PictureBatch, PictureLoader, PictureTable, Views
 
 log = logging.getLogger("kubesight")
+
+lookups: Counter[str] = Counter()
+"""`hits` and `misses` of this process, one a part of a data set."""
 
 
 def cache_folder() -> Path:
@@ -43,6 +50,8 @@ def cached_features(
 ) -> np.ndarray:
     """The features of every picture, computed now or read from the cache.
 
+    Of several processes that need the same ones at a time, one computes them and the others wait for it.
+
     Args:
         module: the network, on `device`.
         model_name: what it is called; networks of one class and the same tensors may still compute differently.
@@ -60,14 +69,36 @@ def cached_features(
     """
     key = _key(module, model_name, table, preprocessing, augmentation, views)
     path = cache_folder() / f"{key}.npy"
-    if (kept := _kept(path, len(table), views)) is not None:
-        log.info("features of %d pictures come from the cache: %s", len(table), path)
-        return kept
-    log.info("computing features of %d pictures, %d view(s) each, for %s", len(table), views, path)
-    source = Views(table, preprocessing, augmentation)
+    kept = _kept(path, len(table), views)
+    if kept is None:
+        with _alone(path):
+            kept = _kept(path, len(table), views)  # another process may have made them meanwhile
+            if kept is None:
+                lookups["misses"] += 1
+                log.info("computing features of %d pictures, %d view(s) each, for %s", len(table), views, path)
+                source = Views(table, preprocessing, augmentation)
+                found = _compute(module, source, views, device, workers, batch_size, channels_last)
+                with atomic_file(path) as stream:
+                    np.save(stream, found)
+                return np.load(path, mmap_mode="r")
+    lookups["hits"] += 1
+    log.info("features of %d pictures come from the cache: %s", len(table), path)
+    return kept
+
+
+def _compute(
+    module: nn.Module,
+    source: Views,
+    views: int,
+    device: torch.device,
+    workers: int,
+    batch_size: int,
+    channels_last: bool,
+) -> np.ndarray:
+    """Put every picture through the backbone."""
     loader: PictureLoader[PictureBatch] = PictureLoader(source, workers=workers, pin_memory=device.type == "cuda")
-    size = batch_size
-    batches = [list(range(start, min(start + size, len(table)))) for start in range(0, len(table), size)]
+    count, mean, std = len(source.table), source.preprocessing.mean, source.preprocessing.std
+    batches = [list(range(start, min(start + batch_size, count))) for start in range(0, count, batch_size)]
     module.eval()
     rounds = []
     with torch.inference_mode():
@@ -75,12 +106,29 @@ def cached_features(
             found = []
             for batch in loader.load(view, batches):
                 pictures = batch.images.to(device, non_blocking=True)
-                inputs = normalise(pictures, preprocessing.mean, preprocessing.std, channels_last=channels_last)
+                inputs = normalise(pictures, mean, std, channels_last=channels_last)
                 found.append(forward_features(module, inputs).float().cpu().numpy())
             rounds.append(np.concatenate(found))
-    with atomic_file(path) as stream:
-        np.save(stream, np.stack(rounds, axis=1))
-    return np.load(path, mmap_mode="r")
+    return np.stack(rounds, axis=1)
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold a lock for a file of the cache, waiting for it when another process has it.
+
+    The system lets go of it when its holder dies. The lock's file stays: were it removed, a third process could lock a
+    new one while the second has the old.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_suffix(".lock"), "ab") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("another training computes the same features: waiting for %s", path)
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        except OSError as error:  # some network file systems have no locks: then it may be computed twice
+            log.debug("no lock for %s: %s", path, error)
+        yield
 
 
 def _kept(path: Path, pictures: int, views: int) -> np.ndarray | None:
@@ -130,7 +178,8 @@ def _key(
         url = table.url(index)
         digest.update(url.encode())
         path = local_path(url)
-        if path is not None and path.exists():
-            status = path.stat()
-            digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())
+        if path is not None:
+            with contextlib.suppress(OSError):
+                status = os.stat(path)
+                digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())
     return digest.hexdigest()
