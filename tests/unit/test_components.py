@@ -9,6 +9,7 @@ import pytest
 from kfp import dsl
 from PIL import Image
 
+import kubesight
 import kubesight.components as components
 from kubesight.components.convert_dataset import convert_dataset
 from kubesight.components.evaluate_model import evaluate_model
@@ -181,6 +182,6 @@ def test_components_are_thin_described_and_ascii(component: dsl.base_component.B
 
 def test_image_has_the_version_and_the_named_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBESIGHT_IMAGE_REGISTRY", raising=False)
-    assert components.image() == f"ghcr.io/kubesight/kubesight-torch:{components.__version__}"
+    assert components.image() == f"ghcr.io/kubesight/kubesight-torch:{kubesight.__version__}"
     monkeypatch.setenv("KUBESIGHT_IMAGE_REGISTRY", "registry.example.org:5000/team/")
-    assert components.image("serve") == f"registry.example.org:5000/team/kubesight-serve:{components.__version__}"
+    assert components.image("serve") == f"registry.example.org:5000/team/kubesight-serve:{kubesight.__version__}"

@@ -1,0 +1,171 @@
+"""A sweep's space as Katib's parameters and as the words of `kubesight train`'s command line.
+
+Katib has no conditional parameters: every trial is given all of them. So a space of several groups becomes one
+Experiment whose parameter `group` chooses, beside the parameters of all groups; a trial is given every group's settings
+as an `--alternative`, and takes the chosen one. One Experiment a group instead would cut the sweep into several: each
+with a trial count, a goal, peers for early termination and a best trial of its own, and not with the draws that
+Azure's random sampling makes.
+"""
+
+import itertools
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from kubesight.errors import JobError
+from kubesight.hyperparameters.search_space import Choice
+from kubesight.sweep.names import GROUP_PARAMETER
+from kubesight.sweep.plan import Group, Sweep
+from kubesight.tune.katib.space import Setting, setting_of
+from kubesight.tune.katib.texts import check_word, constant, text_of
+
+COMBINATION_PARAMETER = "combination"
+"""The categorical parameter of a grid over several groups: one value a combination."""
+
+EPOCHS = "number_of_epochs"
+"""What hyperband gives its trials more or less of."""
+
+_MOST_COMBINATIONS = 10_000
+_PLAIN = re.compile(r"[\w.,:/@%+=-]*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What a trial is given.
+
+    Attributes:
+        parameters: Katib's `spec.parameters`.
+        words: of the command line, quoted for a shell, with `${trialParameters.NAME}` where a parameter goes.
+        conditions: for each parameter that counts only in some groups, those values of `group`.
+    """
+
+    parameters: tuple[dict[str, Any], ...]
+    words: tuple[str, ...]
+    conditions: dict[str, list[str]]
+
+
+def arguments_of(sweep: Sweep) -> Arguments:
+    """The parameters of a sweep, and the hyperparameters of its trials' command line.
+
+    Raises:
+        JobError: nothing varies, two settings get one name, or a value that Katib cannot put in.
+    """
+    fixed = dict(sweep.fixed)
+    shared: list[Setting] = []
+    if sweep.sampling.type == "hyperband":
+        fixed.pop(EPOCHS, None)
+        shared.append(_epochs(sweep))
+    shared = [*(Setting(name, text_of(value)) for name, value in fixed.items()), *shared]
+    if len(sweep.groups) == 1:
+        found = _one_group(sweep, shared)
+    elif sweep.sampling.type == "grid":
+        found = _combinations(sweep.groups, shared)
+    else:
+        found = _masked(sweep, shared)
+    if not found.parameters:
+        raise JobError("nothing varies", where="search_space", hint="Give a setting two values or a range.")
+    names = [parameter["name"] for parameter in found.parameters]
+    for name in names:
+        if names.count(name) > 1:
+            raise JobError(f"two settings of the search space become the parameter {name}", where="search_space")
+    return found
+
+
+def _epochs(sweep: Sweep) -> Setting:
+    """Hyperband's resource: the service itself says how many epochs each trial gets, up to the last value."""
+    if any(EPOCHS in group.parameters or EPOCHS in group.fixed for group in sweep.groups):
+        raise JobError(
+            f"hyperband chooses {EPOCHS} by itself, so it cannot be in search_space",
+            where="search_space",
+            hint="Set max_resource under sampling_algorithm to the most epochs.",
+        )
+    least, most = sweep.sampling.min_resource or 1, sweep.sampling.max_resource
+    space = {"min": str(least), "max": str(most), "step": "1"}
+    parameter = {"name": EPOCHS, "parameterType": "int", "feasibleSpace": space}
+    return Setting(EPOCHS, f"${{trialParameters.{EPOCHS}}}", parameter)
+
+
+def _one_group(sweep: Sweep, shared: list[Setting]) -> Arguments:
+    group = sweep.groups[0]
+    settings = [
+        *shared,
+        *(Setting(name, text_of(value)) for name, value in group.fixed.items()),
+        *(setting_of(name, each, listed=_lists(sweep)) for name, each in group.parameters.items()),
+    ]
+    return Arguments(_parameters(settings), tuple(map(_flag, settings)), {})
+
+
+def _masked(sweep: Sweep, shared: list[Setting]) -> Arguments:
+    """All groups' parameters beside the one that chooses."""
+    indices = [str(index) for index in range(len(sweep.groups))]
+    chooser = {"name": GROUP_PARAMETER, "parameterType": "categorical", "feasibleSpace": {"list": indices}}
+    parameters = [*_parameters(shared), chooser]
+    words = [*map(_flag, shared)]
+    conditions: dict[str, list[str]] = {}
+    for index, group in zip(indices, sweep.groups, strict=True):
+        settings = [
+            *(Setting(name, text_of(value)) for name, value in group.fixed.items()),
+            *(
+                setting_of(name, each, label=group.label, listed=_lists(sweep))
+                for name, each in group.parameters.items()
+            ),
+        ]
+        words.append(f"--alternative='{_alternative(settings)}'")
+        parameters += _parameters(settings)
+        conditions |= {parameter["name"]: [index] for parameter in _parameters(settings)}
+    words.append(f"--choose=${{trialParameters.{GROUP_PARAMETER}}}")
+    return Arguments(tuple(parameters), tuple(words), conditions)
+
+
+def _combinations(groups: Iterable[Group], shared: list[Setting]) -> Arguments:
+    """A grid over several groups: every combination of every group is one value of one parameter."""
+    combinations: dict[str, None] = {}
+    for group in groups:
+        for chosen in itertools.product(*map(_listed, group.parameters.items())):
+            settings = [*group.fixed.items(), *zip(group.parameters, chosen, strict=True)]
+            combinations[_alternative([Setting(name, text_of(value)) for name, value in settings])] = None
+            if len(combinations) > _MOST_COMBINATIONS:
+                raise JobError(
+                    f"the grid has more than {_MOST_COMBINATIONS} combinations",
+                    where="search_space",
+                    hint="Shorten its lists, or choose random sampling.",
+                )
+    parameter = {
+        "name": COMBINATION_PARAMETER,
+        "parameterType": "categorical",
+        "feasibleSpace": {"list": list(combinations)},
+    }
+    word = f"--alternative='${{trialParameters.{COMBINATION_PARAMETER}}}'"
+    return Arguments((*_parameters(shared), parameter), (*map(_flag, shared), word), {})
+
+
+def _listed(entry: tuple[str, Any]) -> tuple[Any, ...]:
+    name, distribution = entry
+    if not isinstance(distribution, Choice):
+        raise JobError(f"grid sampling goes through lists, but {name} has a range", where="search_space")
+    return distribution.values
+
+
+def _lists(sweep: Sweep) -> bool:
+    return sweep.sampling.type == "random" and sweep.sampling.rule != "sobol"
+
+
+def _parameters(settings: Iterable[Setting]) -> tuple[dict[str, Any], ...]:
+    return tuple(setting.parameter for setting in settings if setting.parameter)
+
+
+def _flag(setting: Setting) -> str:
+    """`--name=value`: with a space between them a negative value would look like another flag."""
+    flag = f"--{setting.name.replace('_', '-')}"
+    if not setting.parameter:
+        return f"{flag}={constant(setting.text)}"
+    quote = "" if all(map(_PLAIN.fullmatch, setting.values)) else "'"
+    return f"{flag}={quote}{setting.text}{quote}"
+
+
+def _alternative(settings: Iterable[Setting]) -> str:
+    for setting in settings:
+        for text in setting.values if setting.parameter else [setting.text]:
+            check_word(setting.name, text)
+    return " ".join(f"{setting.name}={setting.text}" for setting in settings)
