@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from kubesight.errors import JobError
 from kubesight.hyperparameters.search_space import (
     Choice,
     Distribution,
@@ -65,7 +64,7 @@ def setting_of(name: str, distribution: Distribution, *, label: str = "", listed
         a constant, when the distribution has only one value.
 
     Raises:
-        JobError: a value that Katib cannot put in, or a range that floats do not hold.
+        JobError: a value that Katib cannot put in.
     """
     if isinstance(distribution, Choice):
         return _choice(name, distribution, label)
@@ -74,15 +73,16 @@ def setting_of(name: str, distribution: Distribution, *, label: str = "", listed
     if isinstance(distribution, RandInt):
         return _randint(name, distribution, label, listed)
     if isinstance(distribution, Normal):
-        low, high, kind = *_three_sigma(name, distribution), "normal"
+        low, high = distribution.mu - 3 * distribution.sigma, distribution.mu + 3 * distribution.sigma
         if isinstance(distribution, LogNormal):
-            low, high, kind = _exp(name, low), _exp(name, high), "logNormal"
-        return _range(name, label, "double", Decimal(str(low)), Decimal(str(high)), distribution.step, kind)
+            return _range(name, label, math.exp(low), math.exp(high), distribution.step, "logNormal")
+        return _range(name, label, low, high, distribution.step, "normal")
     if isinstance(distribution, LogUniform):
-        low, high = _exp(name, distribution.low), _exp(name, distribution.high)
-        if len(set(distribution.endpoints())) == 1:
-            return Setting(name, number(distribution.endpoints()[0]))
-        return _range(name, label, "double", Decimal(str(low)), Decimal(str(high)), distribution.step, "logUniform")
+        ends = distribution.endpoints()
+        if ends[0] == ends[1]:
+            return Setting(name, number(ends[0]))
+        low, high = math.exp(distribution.low), math.exp(distribution.high)
+        return _range(name, label, low, high, distribution.step, "logUniform")
     return _uniform(name, distribution, label)
 
 
@@ -108,52 +108,36 @@ def _reverse(name: str, distribution: ReverseLogUniform, label: str) -> Setting:
     low, high = Decimal(str(distribution.low)), Decimal(str(distribution.high))
     if low == high:
         return Setting(name, number(low))
-    found = _range(f"one_minus_{name}", label, "double", 1 - high, 1 - low, None, "logUniform")
+    found = _range(f"one_minus_{name}", label, 1 - high, 1 - low, None, "logUniform")
     return Setting(name, f"1-{found.text}", found.parameter)
 
 
 def _uniform(name: str, distribution: Uniform, label: str) -> Setting:
-    low, high = Decimal(str(distribution.low)), Decimal(str(distribution.high))
     if distribution.step is None:
-        return Setting(name, number(low)) if low == high else _range(name, label, "double", low, high, None, "uniform")
+        if distribution.low == distribution.high:
+            return Setting(name, number(distribution.low))
+        return _range(name, label, distribution.low, distribution.high, None, "uniform")
     # The multiples of the step that may be drawn, so that engines which count from `min` draw only those too.
     step = Decimal(str(distribution.step))
     low = round(distribution.low / distribution.step) * step
     high = round(distribution.high / distribution.step) * step
     if low == high:
         return Setting(name, number(low))
-    whole = all(each == each.to_integral_value() for each in (low, high, step))
-    return _range(name, label, "int" if whole else "double", low, high, distribution.step, "uniform")
-
-
-def _three_sigma(name: str, distribution: Normal) -> tuple[float, float]:
-    return distribution.mu - 3 * distribution.sigma, distribution.mu + 3 * distribution.sigma
-
-
-def _exp(name: str, exponent: float) -> float:
-    try:
-        value = math.exp(exponent)
-    except OverflowError:
-        value = math.inf
-    if not 0 < value < math.inf:
-        raise JobError(
-            f"{name} has the end exp({exponent:g}), which is no number for Katib",
-            where="search_space",
-            hint="The arguments of loguniform and lognormal are logarithms.",
-        )
-    return value
+    if all(each == each.to_integral_value() for each in (low, step)):
+        space = {key: str(int(each)) for key, each in (("min", low), ("max", high), ("step", step))}
+        return _varying(name, label, "int", space)
+    return _range(name, label, low, high, distribution.step, "uniform")
 
 
 def _range(
-    name: str, label: str, kind: str, low: Decimal, high: Decimal, step: float | None, distribution: str
+    name: str, label: str, low: float | Decimal, high: float | Decimal, step: float | None, distribution: str
 ) -> Setting:
-    written = (lambda value: str(int(value))) if kind == "int" else number
-    space = {"min": written(low), "max": written(high)}
+    space = {"min": number(low), "max": number(high)}
     if step is not None:
-        space["step"] = written(Decimal(str(step)))
+        space["step"] = number(step)
     if distribution != "uniform":
         space["distribution"] = distribution
-    return _varying(name, label, kind, space)
+    return _varying(name, label, "double", space)
 
 
 def _varying(name: str, label: str, kind: str, space: dict[str, Any]) -> Setting:
