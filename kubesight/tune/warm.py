@@ -26,7 +26,7 @@ log = logging.getLogger("kubesight")
 _SECONDS_TO_IMPORT = 180.0
 _SECONDS_TO_FORK = 60.0
 _SHELLS = ("sh", "bash", "/bin/sh", "/bin/bash")
-_PART = r"""(?:[A-Za-z0-9_@%+=:,./^-]+|'[^']*'|"[^"\\$`!\n]*")"""
+_PART = r"""(?:[A-Za-z0-9_@%+=:,./^-]|'[^']*'|"[^"\\$`!\n]*")"""
 _BLANK = r"(?:[ \t]+(?:\\\n[ \t]*)*)"
 _COMMAND_LINE = re.compile(rf"{_PART}+(?:{_BLANK}{_PART}+)*")
 

@@ -51,13 +51,13 @@ def kept_files(folder: Path) -> list[Path]:
     return [path for path in folder.glob("??/*") if path.is_file()]
 
 
-def test_nothing_is_kept_unless_a_folder_is_named(tmp_path: Path, use: Use):
+def test_nothing_is_kept_unless_a_folder_is_named(tmp_path: Path, use: Use) -> None:
     read_image(write_jpeg(tmp_path / "a.jpg"))
     assert open_cache() is None
     assert [path.name for path in tmp_path.iterdir()] == ["a.jpg"]
 
 
-def test_a_kept_picture_is_not_decoded_again(tmp_path: Path, use: Use):
+def test_a_kept_picture_is_not_decoded_again(tmp_path: Path, use: Use) -> None:
     url = write_jpeg(tmp_path / "a.jpg")
     expected = read_image(url)
     use()
@@ -73,7 +73,7 @@ def test_a_kept_picture_is_not_decoded_again(tmp_path: Path, use: Use):
 
 @pytest.mark.parametrize("min_size", [None, 20, 30, 60])
 @pytest.mark.parametrize("kind", ["turned", "grey", "palette", "odd"])
-def test_pixels_are_those_of_decoding(tmp_path: Path, use: Use, kind: str, min_size: int | None):
+def test_pixels_are_those_of_decoding(tmp_path: Path, use: Use, kind: str, min_size: int | None) -> None:
     path = tmp_path / "a"
     if kind == "turned":
         exif = Image.Exif()
@@ -92,14 +92,14 @@ def test_pixels_are_those_of_decoding(tmp_path: Path, use: Use, kind: str, min_s
     np.testing.assert_array_equal(read_image(str(path), min_size=min_size), expected)
 
 
-def test_sizes_are_kept_apart(tmp_path: Path, use: Use):
+def test_sizes_are_kept_apart(tmp_path: Path, use: Use) -> None:
     use()
     url = write_jpeg(tmp_path / "a.jpg", width=256, height=128)
     shapes = [read_image(url, min_size=size).shape[:2] for size in (None, 64, 32, None, 64, 32)]
     assert shapes == [(128, 256), (64, 128), (32, 64)] * 2
 
 
-def test_a_changed_picture_is_decoded_again(tmp_path: Path, use: Use):
+def test_a_changed_picture_is_decoded_again(tmp_path: Path, use: Use) -> None:
     use()
     url = write_jpeg(tmp_path / "a.jpg", seed=0)
     before = read_image(url)
@@ -108,7 +108,7 @@ def test_a_changed_picture_is_decoded_again(tmp_path: Path, use: Use):
     assert not np.array_equal(read_image(url), before)
 
 
-def test_a_picture_that_is_gone_is_an_error_all_the_same(tmp_path: Path, use: Use):
+def test_a_picture_that_is_gone_is_an_error_all_the_same(tmp_path: Path, use: Use) -> None:
     use()
     url = write_jpeg(tmp_path / "a.jpg")
     read_image(url)
@@ -118,7 +118,7 @@ def test_a_picture_that_is_gone_is_an_error_all_the_same(tmp_path: Path, use: Us
 
 
 @pytest.mark.parametrize("damage", ["short", "long", "empty", "pixel", "size"])
-def test_a_damaged_file_is_replaced(tmp_path: Path, use: Use, damage: str):
+def test_a_damaged_file_is_replaced(tmp_path: Path, use: Use, damage: str) -> None:
     folder = use()
     url = write_jpeg(tmp_path / "a.jpg")
     expected = read_image(url)
@@ -134,7 +134,7 @@ def test_a_damaged_file_is_replaced(tmp_path: Path, use: Use, damage: str):
     np.testing.assert_array_equal(read_image(url), expected)
 
 
-def test_no_more_is_added_once_the_limit_is_reached(tmp_path: Path, use: Use):
+def test_no_more_is_added_once_the_limit_is_reached(tmp_path: Path, use: Use) -> None:
     folder = use("0.0002")  # 200,000 bytes: three pictures of 120 x 180 x 3 = 64,800 bytes, each a block of 65,536
     urls = [write_jpeg(tmp_path / f"{n}.jpg", width=180, height=120, seed=n) for n in range(5)]
     first = [read_image(url) for url in urls]
@@ -146,7 +146,7 @@ def test_no_more_is_added_once_the_limit_is_reached(tmp_path: Path, use: Use):
         np.testing.assert_array_equal(read_image(url), expected)
 
 
-def test_the_default_limit_leaves_most_of_the_disk_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_default_limit_leaves_most_of_the_disk_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {"free": 30_000_000_000}
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), sizes))
     assert PictureCache(tmp_path / "a").limit == 3_000_000_000
@@ -155,13 +155,13 @@ def test_the_default_limit_leaves_most_of_the_disk_free(tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "many", "nan", "inf"])
-def test_a_limit_that_is_no_number_is_refused(tmp_path: Path, use: Use, text: str):
+def test_a_limit_that_is_no_number_is_refused(tmp_path: Path, use: Use, text: str) -> None:
     use(text)
     with pytest.raises(DatasetError, match="not a positive number"):
         read_image(write_jpeg(tmp_path / "a.jpg"))
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = write_jpeg(tmp_path / "a.jpg")
     monkeypatch.setenv("KUBESIGHT_PICTURES", f"{url}/kept")
     with pytest.raises(DatasetError, match="cannot be kept here") as caught:
@@ -169,7 +169,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pyte
     assert caught.value.where == f"{url}/kept"
 
 
-def test_a_disk_that_fails_ends_the_keeping_only(tmp_path: Path, use: Use, monkeypatch: pytest.MonkeyPatch):
+def test_a_disk_that_fails_ends_the_keeping_only(tmp_path: Path, use: Use, monkeypatch: pytest.MonkeyPatch) -> None:
     use()
     url = write_jpeg(tmp_path / "a.jpg")
 
@@ -192,7 +192,7 @@ class _Pictures(Dataset):
         return int(read_image(self.urls[index]).sum())
 
 
-def test_loader_workers_share_pixels_and_counts(tmp_path: Path, use: Use):
+def test_loader_workers_share_pixels_and_counts(tmp_path: Path, use: Use) -> None:
     urls = [write_jpeg(tmp_path / f"{n}.jpg", seed=n) for n in range(12)]
     expected = [int(read_image(url).sum()) for url in urls]
     use()
@@ -211,7 +211,7 @@ def _read_all(urls: list[str], folder: str, answer: "multiprocessing.Queue[list[
     answer.put([int(read_image(url).sum()) for _ in range(3) for url in urls])
 
 
-def test_processes_that_write_the_same_pictures_at_once(tmp_path: Path, use: Use):
+def test_processes_that_write_the_same_pictures_at_once(tmp_path: Path, use: Use) -> None:
     urls = [write_jpeg(tmp_path / f"{n}.jpg", seed=n) for n in range(20)]
     expected = [int(read_image(url).sum()) for url in urls] * 3
     folder = use()

@@ -41,7 +41,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def test_runs_in_its_folder_with_its_environment_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_runs_in_its_folder_with_its_environment_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OF_THE_RUNNER", "1")
     process, output = run(tmp_path, "sh", "-c", 'pwd; echo "$A,$OF_THE_RUNNER" >&2; cat', A="b c")
     assert wait(process) == 0
@@ -49,20 +49,20 @@ def test_runs_in_its_folder_with_its_environment_alone(tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize(("script", "code"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", -9), ("kill -15 $$", -15)])
-def test_exit_codes(tmp_path: Path, script: str, code: int):
+def test_exit_codes(tmp_path: Path, script: str, code: int) -> None:
     process, _ = run(tmp_path, "sh", "-c", script)
     assert wait(process) == code
     assert process.poll() == code
 
 
-def test_output_of_a_second_attempt_comes_behind(tmp_path: Path):
+def test_output_of_a_second_attempt_comes_behind(tmp_path: Path) -> None:
     wait(run(tmp_path, "echo", "one")[0])
     process, output = run(tmp_path, "echo", "two")
     wait(process)
     assert output.read_text() == "one\ntwo\n"
 
 
-def test_has_a_session_of_its_own(tmp_path: Path):
+def test_has_a_session_of_its_own(tmp_path: Path) -> None:
     process, _ = run(tmp_path, "sleep", "30")
     assert os.getsid(process.pid) == os.getpgid(process.pid) == process.pid != os.getsid(0)
     assert process.poll() is None
@@ -72,7 +72,7 @@ def test_has_a_session_of_its_own(tmp_path: Path):
     process.terminate()
 
 
-def test_terminate_reaches_the_shells_child_too(tmp_path: Path):
+def test_terminate_reaches_the_shells_child_too(tmp_path: Path) -> None:
     process, output = run(tmp_path, "sh", "-c", "sleep 30 & echo $!; wait")
     child = int(wait_for(output))
     process.terminate()
@@ -80,7 +80,7 @@ def test_terminate_reaches_the_shells_child_too(tmp_path: Path):
     assert not is_running(child)
 
 
-def test_what_the_command_leaves_behind_ends_with_it(tmp_path: Path):
+def test_what_the_command_leaves_behind_ends_with_it(tmp_path: Path) -> None:
     process, output = run(tmp_path, "sh", "-c", "sleep 30 & echo $!")
     assert wait(process) == 0
     child = int(output.read_text())
@@ -90,7 +90,7 @@ def test_what_the_command_leaves_behind_ends_with_it(tmp_path: Path):
         time.sleep(0.01)
 
 
-def test_the_command_is_looked_for_in_its_own_path(tmp_path: Path):
+def test_the_command_is_looked_for_in_its_own_path(tmp_path: Path) -> None:
     folder = tmp_path / "bin"
     folder.mkdir()
     (folder / "its-own").write_text(f"#!{sys.executable}\nprint('here')\n")
@@ -100,13 +100,13 @@ def test_the_command_is_looked_for_in_its_own_path(tmp_path: Path):
     assert (tmp_path / "stdout.log").read_text() == "here\n"
 
 
-def test_an_unknown_command_is_named(tmp_path: Path):
+def test_an_unknown_command_is_named(tmp_path: Path) -> None:
     with pytest.raises(JobError, match="cannot be started: No such file") as caught:
         run(tmp_path, "no-such-command")
     assert caught.value.where == "no-such-command"
 
 
-def test_a_missing_folder_is_named(tmp_path: Path):
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(JobError) as caught:
         start(["true"], env=dict(os.environ), cwd=tmp_path / "none", stdout=tmp_path / "stdout.log")
     assert caught.value.where == str(tmp_path / "none")
