@@ -31,23 +31,41 @@ def train(
     context: typer.Context,
     training_data: Annotated[Path, typer.Option(help="A data set.", show_default=False)],
     validation_data: Annotated[Path, typer.Option(help="A data set.", show_default=False)],
-    model_name: Annotated[str, typer.Option(help="A name of `kubesight models`, or PREFIX/NAME.", show_default=False)],
     output: Output,
+    model_name: Annotated[
+        str | None, typer.Option(help="A name of `kubesight models`, or PREFIX/NAME.", show_default=False)
+    ] = None,
     weights: Annotated[str, typer.Option(help="default, none, a path or a URL.")] = "default",
     primary_metric: Annotated[str | None, typer.Option(help="Chooses the best epoch; the task's own.")] = None,
     device: Device = None,
     metrics_file: Annotated[Path | None, typer.Option(help="Where metric lines go; standard output.")] = None,
     processes: Annotated[int | None, typer.Option(help="Processes that train together; one a GPU.", min=1)] = None,
+    alternative: Annotated[
+        list[str] | None, typer.Option(help="Settings of one group of a sweep, NAME=VALUE ...; may be repeated.")
+    ] = None,
+    choose: Annotated[int | None, typer.Option(help="Which alternative counts, from 0; the first.")] = None,
+    early_termination: Annotated[
+        str | None, typer.Option(help="A sweep's policy as JSON; folders beside the output are its other trials.")
+    ] = None,
+    stop_by: Annotated[
+        Literal["exit", "guard"], typer.Option(help="guard: once stopped, wait for Katib's SIGTERM before the end.")
+    ] = "exit",
+    discard_checkpoints: Annotated[
+        bool, typer.Option("--discard-checkpoints", help="Once finished, keep only the model and histories.")
+    ] = False,
 ) -> None:
     """Train a model; every hyperparameter is a flag too (`--learning-rate 0.01`).
 
     Started again after an interruption, the same command goes on from the last checkpoint. `kubesight hyperparameters
     MODEL` lists the flags.
     """
-    from kubesight.hyperparameters import parse_flags
+    from kubesight.hyperparameters.flags import chosen_settings
+    from kubesight.sweep.policies import parse_policy
 
     # Before the import of torch, so that a typo is answered at once.
-    settings = parse_flags(context.args)
+    model_name, settings = chosen_settings(context.args, alternative or [], choose, model_name=model_name)
+    if early_termination is not None:
+        parse_policy(early_termination)
     from kubesight.train.trainer import train as train_model
 
     train_model(
@@ -61,6 +79,9 @@ def train(
         device=device,
         metrics_file=metrics_file,
         processes=processes,
+        early_termination=early_termination,
+        stop_by=stop_by,
+        discard_checkpoints=discard_checkpoints,
     )
 
 

@@ -20,8 +20,9 @@ class Progress:
     """How far training has come, in numbers.
 
     `epoch` counts finished epochs; `step` the mini-batches done in the running one (as many as an epoch has while its
-    validation is due). `loss_sum` and `samples` make the running epoch's mean training loss. Random numbers need no
-    state of their own: all are drawn from (seed, epoch, step or picture), and so is the sampler's order.
+    validation is due). `loss_sum` and `samples` make the running epoch's mean training loss. `stopped_early` says that
+    the training's own patience has ended it, `termination` which decision of a sweep's policy has. Random numbers need
+    no state of their own: all are drawn from (seed, epoch, step or picture), and so is the sampler's order.
     """
 
     epoch: int = 0
@@ -33,6 +34,7 @@ class Progress:
     best_metrics: dict[str, float] = field(default_factory=dict)
     no_improvement: int = 0
     stopped_early: bool = False
+    termination: dict[str, Any] | None = None
     batch_parts: int = 1
     history: list[dict[str, Any]] = field(default_factory=list)
 

@@ -5,6 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from kubesight.errors import DatasetError, ModelError
 from kubesight.models.weights import save_weights
+from kubesight.sweep.curves import HISTORY_FILE, curve_of
+from kubesight.sweep.names import STOP_METRIC
 from kubesight.train.checkpoint import BEST_FILE, Progress, load_checkpoint, save_checkpoint
 from kubesight.train.distributed import World
+from kubesight.train.early_termination import EarlyTermination
 from kubesight.train.metric_log import MetricLog
 from kubesight.train.optimizer import make_optimizer, set_learning_rate
 from kubesight.train.order import epoch_batches
@@ -45,6 +49,7 @@ class Engine:
         output: where `checkpoints/` and `metrics.jsonl` are kept.
         fingerprint: settings that a resumed run must share.
         metrics_file: where metric lines go; None is standard output.
+        termination: the sweep's policy, asked after each evaluation unless training ends there anyway.
     """
 
     def __init__(
@@ -56,11 +61,13 @@ class Engine:
         output: Path,
         fingerprint: dict[str, Any],
         metrics_file: Path | None = None,
+        termination: EarlyTermination | None = None,
     ) -> None:
         """Prepare optimiser, moving average and wrappers, and read the checkpoint when there is one."""
         self.task, self.settings, self.world = task, settings, world
         self.checkpoints = output / "checkpoints"
         self.fingerprint = fingerprint
+        self.termination = termination
         self.seed = settings["random_seed"]
         # With more processes a step sees more pictures; the rate grows with them, as in the hosted service.
         self.learning_rate = settings["learning_rate"] * world.size
@@ -72,12 +79,12 @@ class Engine:
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=self.autocast is torch.float16)
         self.progress = Progress()
         self._resume()
-        self.log = MetricLog(output / "metrics.jsonl", metrics_file, self.progress.history) if world.is_main else None
+        self.log = MetricLog(output / HISTORY_FILE, metrics_file, self.progress.history) if world.is_main else None
         self.forward = self._wrapped(task.module)
         self._saved_at = time.monotonic()
 
     def fit(self) -> Progress:
-        """Train to the last epoch or to early stopping.
+        """Train to the last epoch, to early stopping, or to where the sweep's policy ends it.
 
         Returns:
             how it went; the best epoch's weights are in `checkpoints/best.safetensors`.
@@ -88,7 +95,7 @@ class Engine:
         """
         with StopSignal() as self.stop:
             try:
-                while self.progress.epoch < self.settings["number_of_epochs"] and not self.progress.stopped_early:
+                while self.progress.epoch < self.settings["number_of_epochs"] and not self._is_ended:
                     self._run_epoch()
             except (Interrupted, DatasetError) as error:
                 # A picture can be mended and training go on; other processes would not know of it and wait for ever.
@@ -241,24 +248,50 @@ class Engine:
         progress.stopped_early = bool(
             settings["early_stopping"] and progress.no_improvement >= settings["early_stopping_patience"]
         )
+        progress.termination = self._termination(score)
+        self._tell(metrics, speed)
+
+    def _termination(self, score: float) -> dict[str, Any] | None:
+        """The decision that ends training here, None to go on. The main process asks, and all do as it is told."""
+        progress, name = self.progress, self.task.primary_metric
+        last = progress.epoch == self.settings["number_of_epochs"] - 1
+        own = curve_of([*progress.history, {name: score}], name)
+        if self.termination is None or last or progress.stopped_early or not math.isfinite(score):
+            return None
+        if not self.termination.due(len(own)):
+            return None
+        decision = asdict(self.termination.decide(own)) if self.world.is_main else None
+        decision = self.world.gather(decision)[0]
+        return decision if decision["stop"] else None
+
+    def _tell(self, metrics: dict[str, float], speed: dict[str, float]) -> None:
+        """Append an evaluation to the history, and tell of it: a metric line, and a sentence for people."""
+        progress = self.progress
         told = {
             **metrics,
             "training_loss": progress.loss_sum / max(1, progress.samples),
             "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
         }
+        if progress.termination is not None:
+            told[STOP_METRIC] = 1.0
         record = {"epoch": progress.epoch, **told, **speed}
         progress.history.append(record)
         if self.log is not None:
-            self.log.append(record, told)
+            self.log.append(record)
         log.info(
             "epoch %d: %s %.4f, training loss %.4f, %.1f images/s%s",
             progress.epoch,
             self.task.primary_metric,
-            score,
+            metrics[self.task.primary_metric],
             told["training_loss"],
             speed["images_per_second"],
             f"; no improvement for {progress.no_improvement} evaluations, stopping" if progress.stopped_early else "",
         )
+
+    @property
+    def _is_ended(self) -> bool:
+        """Whether training has come to its end before the last epoch."""
+        return self.progress.stopped_early or self.progress.termination is not None
 
     @property
     def scored_module(self) -> nn.Module:

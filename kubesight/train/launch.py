@@ -13,15 +13,12 @@ from kubesight import errors
 from kubesight.errors import KubesightError, ModelError
 
 
-def launch(processes: int, arguments: dict[str, Any]) -> bool:
-    """Run `train(**arguments)` in several processes and wait for them.
+def launch(processes: int, arguments: dict[str, Any]) -> None:
+    """Run `train(**arguments)` in several processes and wait for them; they may have been stopped at a checkpoint.
 
     Args:
         processes: how many; each takes one GPU, when there are any.
         arguments: what `train` takes, as plain JSON values.
-
-    Returns:
-        whether training finished; False when SIGTERM stopped it at a checkpoint.
 
     Raises:
         KubesightError: what the first failing process raised.
@@ -49,7 +46,6 @@ def launch(processes: int, arguments: dict[str, Any]) -> bool:
             raise _error(json.loads(error_file.read_text()))
     if code and not stopped:
         raise ModelError(f"the training processes ended with exit code {code}", hint="Their messages stand above.")
-    return not stopped
 
 
 def leave_error(error: KubesightError, error_file: Path) -> None:

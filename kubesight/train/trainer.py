@@ -2,11 +2,12 @@
 
 import logging
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -14,7 +15,7 @@ from torch import nn
 import kubesight
 from kubesight.dataset import Dataset
 from kubesight.dataset.rows import Task
-from kubesight.errors import DatasetError, HyperparameterError, ModelError
+from kubesight.errors import DatasetError, HyperparameterError, JobError, ModelError
 from kubesight.hyperparameters import resolve
 from kubesight.hyperparameters.table import find
 from kubesight.metrics.names import PRIMARY_METRICS
@@ -25,17 +26,22 @@ from kubesight.models.freeze import freeze, freeze_backbone, is_backbone_frozen
 from kubesight.models.names import CLASSIFICATION_TASKS, ModelSpec, find_model
 from kubesight.models.weights import load_weights, save_weights
 from kubesight.storage.files import atomic_folder
+from kubesight.sweep.curves import HISTORY_FILE
+from kubesight.sweep.policies import AnyPolicy, parse_policy
 from kubesight.train.checkpoint import BEST_FILE, Progress, difference
 from kubesight.train.distributed import World, join_world, leave_world
+from kubesight.train.early_termination import EarlyTermination, wait_for_sigterm
 from kubesight.train.engine import Engine
 from kubesight.train.launch import launch
 from kubesight.train.memory import keep_freed_memory
-from kubesight.train.stop import Interrupted
+from kubesight.train.metric_log import tell_again
+from kubesight.train.stop import Interrupted, StopSignal
 from kubesight.train.tasks.build import build_task
 
 log = logging.getLogger("kubesight")
 
 MODEL_FOLDER = "model"
+CHECKPOINT_FOLDER = "checkpoints"
 
 INFERENCE_SETTINGS = (
     "box_score_threshold", "nms_iou_threshold", "box_detections_per_image",
@@ -60,6 +66,9 @@ def train(
     device: str | None = None,
     metrics_file: Path | str | None = None,
     processes: int | None = None,
+    early_termination: Mapping[str, Any] | str | None = None,
+    stop_by: Literal["exit", "guard"] = "exit",
+    discard_checkpoints: bool = False,
 ) -> ModelCard | None:
     """Train a model. Called again with the same arguments after any interruption, it goes on where it was.
 
@@ -75,6 +84,12 @@ def train(
         metrics_file: where metric lines go; None is standard output.
         processes: processes that train together; None is one a GPU (unless `distributed` is off). Under `torchrun`,
             which starts them itself, this is not asked.
+        early_termination: the policy of the sweep that this training is a trial of, as the job file writes it, or its
+            JSON; see `kubesight.train.early_termination`. A training that it stops prints `es_stop=1` with its last
+            evaluation and ships its best weights, as any other.
+        stop_by: `exit` ends a stopped training by itself; `guard` first waits for SIGTERM, up to a minute, so that
+            Katib, told to watch for `es_stop`, counts it as stopped early.
+        discard_checkpoints: keep only the model, the histories and nothing to go on from, once it is finished.
 
     Returns:
         the card of the finished model (None from a process that is not the main one), or None after SIGTERM, when a
@@ -82,11 +97,15 @@ def train(
 
     Raises:
         HyperparameterError: before any data is read.
+        JobError: the policy cannot be read.
         DatasetError: the data do not fit each other or the model, or a picture cannot be read.
         ModelError: the model or its weights cannot be had, or training diverges.
         StorageError: the disk is full; the last checkpoint stays good.
     """
     spec = find_model(model_name)
+    policy = parse_policy(early_termination) if early_termination is not None else None
+    if stop_by == "guard" and policy is None:
+        raise JobError("stop_by guard has no effect without a policy", hint="Give early_termination too.")
     sets = Dataset(training_data), Dataset(validation_data)
     task = _agreed_task(spec, *sets)
     settings = _settings(model_name, task, hyperparameters or {})
@@ -98,10 +117,14 @@ def train(
             **{"training_data": str(training_data), "validation_data": str(validation_data), "output": str(output)},
             **{"model_name": model_name, "hyperparameters": dict(hyperparameters or {}), "weights": weights},
             **{"primary_metric": metric, "device": device, "metrics_file": str(metrics_file) if metrics_file else None},
+            **{"early_termination": policy and policy.model_dump(exclude_none=True), "stop_by": stop_by},
+            "discard_checkpoints": discard_checkpoints,
         }
-        return ModelCard.load(Path(output) / MODEL_FOLDER) if launch(count, arguments) else None
+        launch(count, arguments)
+        return ModelCard.load(Path(output) / MODEL_FOLDER) if _is_finished(Path(output)) else None
     world = join_world(device, distributed=bool(settings["distributed"]))
-    request = _Request(spec, task, sets, Path(output), settings, weights, metric)
+    ending = _Ending(policy, stop_by == "guard", discard_checkpoints)
+    request = _Request(spec, task, sets, Path(output), settings, weights, metric, ending)
     try:
         return _train(request, world, Path(metrics_file) if metrics_file else None)
     except Interrupted:
@@ -109,6 +132,15 @@ def train(
         return None
     finally:
         leave_world()
+
+
+@dataclass(frozen=True)
+class _Ending:
+    """How a training may end, and what it leaves."""
+
+    policy: AnyPolicy | None
+    guarded: bool
+    discards: bool
 
 
 @dataclass(frozen=True)
@@ -122,22 +154,40 @@ class _Request:
     settings: dict[str, Any]
     weights: str
     primary_metric: str
+    ending: _Ending
 
 
 def _train(request: _Request, world: World, metrics_file: Path | None) -> ModelCard | None:
-    output, settings = request.output, request.settings
+    output, settings, ending = request.output, request.settings, request.ending
     module, card = _untrained(request)
     fingerprint = _fingerprint(card, world)
     if (finished := _finished(output, fingerprint, world)) is not None:
+        if world.is_main:
+            tell_again(output / HISTORY_FILE, metrics_file)
+            _discard_checkpoints(output, ending)
         return finished
     _prepare(request, module, world.device)
     learner = build_task(module, card, request.sets, world=world, workers=_workers(settings))
-    engine = Engine(learner, settings, world, output=output, fingerprint=fingerprint, metrics_file=metrics_file)
-    progress = engine.fit()
-    if not world.is_main:
-        return None
-    load_weights(learner.module, output / "checkpoints" / BEST_FILE)
-    return _ship(output, module, card, progress)
+    engine = Engine(
+        learner, settings, world, output=output, fingerprint=fingerprint, metrics_file=metrics_file,
+        termination=_termination(request),
+    )  # fmt: skip
+    # A model that is being shipped is shipped, whoever asks to stop: a trial that a policy ends is told to, then.
+    with StopSignal() as stop:
+        progress = engine.fit()
+        if not world.is_main:
+            return None
+        load_weights(learner.module, output / CHECKPOINT_FOLDER / BEST_FILE)
+        card = _ship(output, module, card, progress)
+        _discard_checkpoints(output, ending)
+        if progress.termination and ending.guarded:
+            wait_for_sigterm(lambda: stop.asked or engine.stop.asked)
+    return card
+
+
+def _termination(request: _Request) -> EarlyTermination | None:
+    policy, metric = request.ending.policy, request.primary_metric
+    return None if policy is None else EarlyTermination(policy, request.output, metric, model_folder=MODEL_FOLDER)
 
 
 def _untrained(request: _Request) -> tuple[nn.Module, ModelCard]:
@@ -293,9 +343,13 @@ def _fingerprint(card: ModelCard, world: World) -> dict[str, Any]:
     }
 
 
+def _is_finished(output: Path) -> bool:
+    return (output / MODEL_FOLDER / CARD_FILE).exists()
+
+
 def _finished(output: Path, fingerprint: dict[str, Any], world: World) -> ModelCard | None:
     """The card of the model that an earlier run with the same settings finished."""
-    if not (output / MODEL_FOLDER / CARD_FILE).exists():
+    if not _is_finished(output):
         return None
     card = ModelCard.load(output / MODEL_FOLDER)
     if differing := difference(_fingerprint(card, world), fingerprint):
@@ -311,9 +365,15 @@ def _finished(output: Path, fingerprint: dict[str, Any], world: World) -> ModelC
 def _ship(output: Path, module: nn.Module, card: ModelCard, progress: Progress) -> ModelCard:
     """Write the model folder from the weights that had the best score; the card goes last."""
     how = {"best_epoch": progress.best_epoch, "epochs": progress.epoch, "stopped_early": progress.stopped_early}
-    card = card.model_copy(update={"metrics": progress.best_metrics, "training": {**card.training, **how}})
+    policy = {"early_termination": progress.termination} if progress.termination else {}
+    card = card.model_copy(update={"metrics": progress.best_metrics, "training": {**card.training, **how, **policy}})
     with atomic_folder(output / MODEL_FOLDER, marker=CARD_FILE) as folder:
         save_weights(module, folder / WEIGHTS_FILE)
         card.save(folder)
     log.info("best epoch %s; model in %s", progress.best_epoch, output / MODEL_FOLDER)
     return card
+
+
+def _discard_checkpoints(output: Path, ending: _Ending) -> None:
+    if ending.discards:
+        shutil.rmtree(output / CHECKPOINT_FOLDER, ignore_errors=True)

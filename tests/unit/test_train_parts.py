@@ -109,13 +109,13 @@ def test_the_history_is_cut_back_to_what_the_checkpoint_knows(
     history = tmp_path / "metrics.jsonl"
     history.write_text('{"epoch": 0}\n{"epoch": 1}\n{"epo')
     log = MetricLog(history, None, [{"epoch": 0}])
-    log.append({"epoch": 1, "accuracy": 0.5}, {"accuracy": 0.5})
+    log.append({"epoch": 1, "accuracy": 0.5, "seconds": 2.0})
     assert [orjson.loads(line) for line in history.read_bytes().splitlines()] == [
         {"epoch": 0},
-        {"epoch": 1, "accuracy": 0.5},
+        {"epoch": 1, "accuracy": 0.5, "seconds": 2.0},
     ]
     assert capsys.readouterr().out.endswith("Z epoch=1 accuracy=0.5\n")
-    MetricLog(history, tmp_path / "new" / "lines.log", []).append({"epoch": 0}, {"iou": 0.25})
+    MetricLog(history, tmp_path / "new" / "lines.log", []).append({"epoch": 0, "iou": 0.25})
     assert (tmp_path / "new" / "lines.log").read_text().endswith("Z epoch=0 iou=0.25\n")
 
 
