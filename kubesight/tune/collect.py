@@ -21,7 +21,7 @@ import orjson
 from kubesight.errors import JobError
 
 if TYPE_CHECKING:
-    from kubesight.tune.katib.experiment import Collector
+    from kubesight.tune.katib.objects import Collector
 
 log = logging.getLogger("kubesight")
 

@@ -1,0 +1,149 @@
+"""From a trial's values to a process of this machine: what its container would run, with this machine's paths."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kubesight.errors import JobError, StorageError
+from kubesight.tune.katib.template import TrialCommand, trial_command
+from kubesight.tune.leftovers import remember
+from kubesight.tune.paths import check_volumes, local_paths, localize, replace_paths
+from kubesight.tune.processes import TrialProcess, start
+from kubesight.tune.records import STDOUT_FILE
+from kubesight.tune.slots import VISIBLE
+from kubesight.tune.warm import WarmWorkers, warm_arguments
+
+if TYPE_CHECKING:
+    from kubesight.tune.katib.objects import Experiment, Parameter
+
+DEFAULT_NAMESPACE = "default"
+
+
+@dataclass(frozen=True)
+class TrialPlan:
+    """How one trial is run.
+
+    Attributes:
+        command: what its manifest says.
+        folder: the trial's own.
+        paths: for paths of the container, those of this machine.
+        name: the trial's.
+    """
+
+    command: TrialCommand
+    folder: Path
+    paths: Mapping[str, Path]
+    name: str
+
+
+class Launcher:
+    """Starts the trials of one sweep.
+
+    Args:
+        experiment: whose template.
+        trials: the folder that gets one folder a trial.
+        volumes: for volume claims, the folders that hold their files.
+        warm: runs `kubesight` commands; None: they are run like any other.
+        parallel: trials at a time, which share the cores; None is what the Experiment says.
+    """
+
+    def __init__(
+        self,
+        experiment: "Experiment",
+        trials: Path,
+        volumes: Mapping[str, Path],
+        warm: WarmWorkers | None,
+        *,
+        parallel: int | None = None,
+    ) -> None:
+        """Keep what all trials share."""
+        self._experiment = experiment
+        self._trials = trials
+        self._volumes = volumes
+        self._warm = warm
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self._threads = str(max(1, cores // (parallel or experiment.parallel)))
+
+    def check(self) -> TrialCommand:
+        """Make the command of an imaginary trial, so that what fails for all fails before the first one.
+
+        Raises:
+            JobError: the template cannot be run here, a volume or the working folder is not known.
+        """
+        values = {parameter.name: _some_value(parameter) for parameter in self._experiment.parameters}
+        plan = self.plan(f"{self._experiment.name}-00000000", values)
+        check_volumes(plan.command, self._volumes)
+        place = plan.command.working_dir
+        if place and not self._is_made(plan) and not Path(replace_paths(place, plan.paths)).is_dir():
+            raise JobError(
+                f"the working folder {place} does not exist on this machine",
+                where="spec.trialTemplate.trialSpec",
+                hint="Remove workingDir, or make that folder.",
+            )
+        return plan.command
+
+    def plan(self, name: str, assignments: Mapping[str, str]) -> TrialPlan:
+        """What a trial runs.
+
+        Raises:
+            JobError: a value breaks the manifest, or a volume is not known.
+        """
+        experiment = self._experiment
+        namespace = experiment.namespace or DEFAULT_NAMESPACE
+        manifest = experiment.template.render(name, namespace, assignments)
+        command = trial_command(manifest, experiment.template.primary_container)
+        folder = self._trials / name
+        return TrialPlan(command, folder, local_paths(command, experiment.collector, folder, self._volumes), name)
+
+    def launch(self, plan: TrialPlan, devices: Sequence[str]) -> TrialProcess:
+        """Start a trial's command; its folder is there.
+
+        Args:
+            plan: what.
+            devices: the GPUs that it may see.
+
+        Raises:
+            JobError: the command cannot be started.
+            StorageError: a folder cannot be made.
+        """
+        argv = localize(plan.command.argv, plan.paths)
+        place = plan.command.working_dir
+        cwd = Path(replace_paths(place, plan.paths)) if place else plan.folder
+        _make([path for path in plan.paths.values() if path.is_relative_to(plan.folder / "volumes")])
+        stdout, env = plan.folder / STDOUT_FILE, self._environment(plan, devices)
+        arguments = warm_arguments(argv) if self._warm is not None else None
+        if self._warm is not None and arguments is not None:
+            process = self._warm.run(arguments, env=env, cwd=cwd, stdout=stdout)
+        else:
+            process = start(argv, env=env, cwd=cwd, stdout=stdout)
+        remember(plan.folder, process.pid)
+        return process
+
+    def _environment(self, plan: TrialPlan, devices: Sequence[str]) -> dict[str, str]:
+        """This process's variables, under what a trial needs, under what its container says."""
+        programs = str(Path(sys.executable).parent)  # so that `kubesight` and `python` are those of this program
+        env = {"OMP_NUM_THREADS": self._threads, **os.environ, VISIBLE: ",".join(devices)}
+        env |= {"PYTHONUNBUFFERED": "1", "KATIB_TRIAL_NAME": plan.name}
+        env |= {name: replace_paths(value, plan.paths) for name, value in plan.command.env.items()}
+        env["PATH"] = os.pathsep.join([programs, env.get("PATH") or os.defpath])
+        return env
+
+    def _is_made(self, plan: TrialPlan) -> bool:
+        """Whether the working folder is inside a folder that is made for each trial."""
+        place = plan.command.working_dir or ""
+        return Path(replace_paths(place, plan.paths)).is_relative_to(plan.folder)
+
+
+def _some_value(parameter: "Parameter") -> str:
+    return parameter.values[0] if parameter.values else f"{parameter.low:g}"
+
+
+def _make(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(error.strerror or str(error), where=str(folder)) from error
