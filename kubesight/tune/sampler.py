@@ -49,9 +49,6 @@ class Engine(Protocol):
     def tell(self, number: int, value: float | None) -> None:
         """As `Sampler.tell`."""
 
-    def restore(self, number: int, assignments: Mapping[str, str]) -> None:
-        """As `Sampler.restore`."""
-
 
 class Sampler:
     """Draws the parameters of trials.
@@ -91,14 +88,6 @@ class Sampler:
     def tell(self, number: int, value: float | None) -> None:
         """The objective of trial `number`; None (or no finite number): it failed."""
         self._engine.tell(number, value if value is not None and math.isfinite(value) else None)
-
-    def restore(self, number: int, assignments: Mapping[str, str]) -> None:
-        """Trial `number` was drawn before an interruption, with these parameters: as `ask`, without drawing.
-
-        Drawing again would need every `ask` and `tell` in the order of the first time. Trials are restored in the order
-        of their numbers, and told after that.
-        """
-        self._engine.restore(number, assignments)
 
 
 class Space:
@@ -141,9 +130,6 @@ class _Independent:
     def tell(self, number: int, value: float | None) -> None:
         """Nothing is learnt."""
 
-    def restore(self, number: int, assignments: Mapping[str, str]) -> None:
-        """Nothing has to be known of other trials."""
-
 
 class Random(_Independent):
     """Independent draws from the declared distributions."""
@@ -167,13 +153,12 @@ class _Sobol(_Independent):
         from scipy.stats.qmc import Sobol
 
         self._space = space
-        self._make = lambda: Sobol(len(space.parameters), scramble=True, rng=np.random.default_rng(seed))
-        self._sequence = self._make()
+        self._sequence = Sobol(len(space.parameters), scramble=True, rng=np.random.default_rng(seed))
 
     def ask(self, number: int) -> dict[str, str]:
-        if self._sequence.num_generated > number:
-            self._sequence = self._make()
-        self._sequence.fast_forward(number - self._sequence.num_generated)
+        self._sequence.reset()
+        if number:
+            self._sequence.fast_forward(number)
         return self._space.assign(self._sequence.random(1)[0])
 
 
