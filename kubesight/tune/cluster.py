@@ -25,6 +25,7 @@ from kubesight.sweep.names import LIMITS_ANNOTATION
 from kubesight.sweep.progress import stalled
 from kubesight.tune.cluster_api import KatibApi
 from kubesight.tune.cluster_records import condition_of, trial_records
+from kubesight.tune.limits import Ending
 from kubesight.tune.records import FAILED, Trial, best_of
 
 log = logging.getLogger("kubesight")
@@ -55,7 +56,7 @@ class ClusterResult:
         best: the best trial with its parameters and metrics; None when no trial has the objective.
         trials: all of them, in the order they were made.
         status: the Experiment's, as Katib wrote it last.
-        reason: why the sweep ended: Katib's reason, or the limit of the sweep's own that was met.
+        reason: why the sweep ended, a sentence: Katib's, or of the limit of the sweep's own that was met.
         error: why it failed, with the end of a failed trial's log; None when it did not.
     """
 
@@ -118,8 +119,8 @@ def run_on_cluster(
                 owned = False
                 raise
             log.info("the Experiment %s runs in namespace %s", name, api.namespace)
-            reason = _follow(api, document, limits, poll_seconds)
-            return _result(api, document, reason)
+            ending = _follow(api, document, limits, poll_seconds)
+            return _result(api, document, ending)
         finally:
             hold()
             if owned:
@@ -167,7 +168,9 @@ def _create(api: KatibApi, document: dict[str, Any]) -> None:
     )
 
 
-def _follow(api: KatibApi, document: Mapping[str, Any], limits: Mapping[str, Any], poll_seconds: float) -> str | None:
+def _follow(
+    api: KatibApi, document: Mapping[str, Any], limits: Mapping[str, Any], poll_seconds: float
+) -> Ending | None:
     """Wait for the end, saying what changes.
 
     Returns:
@@ -189,9 +192,9 @@ def _follow(api: KatibApi, document: Mapping[str, Any], limits: Mapping[str, Any
         seconds = limits.get("timeout_seconds")
         # From its creation, so that a step that was started again does not begin to count anew.
         if seconds is not None and _age(found) >= seconds:
-            return f"the sweep's time of {seconds:g} s is up"
+            return Ending("ExperimentTimeout", f"the sweep has had its {seconds:g} seconds")
         if ended != (ended := _ended_count(status)) and (why := _stalled(api, name, objective, limits)):
-            return why
+            return Ending("ExperimentNotImproving", why)
         time.sleep(poll_seconds)
 
 
@@ -204,12 +207,16 @@ def _stalled(api: KatibApi, name: str, objective: Mapping[str, Any], limits: Map
     return stalled([trial.value for trial in ended], maximize=objective["type"] == "maximize", **rules)
 
 
-def _result(api: KatibApi, document: Mapping[str, Any], limit: str | None) -> ClusterResult:
+def _result(api: KatibApi, document: Mapping[str, Any], ending: Ending | None) -> ClusterResult:
     name, objective = document["metadata"]["name"], document["spec"]["objective"]
     found = api.experiment(name) or {"status": {}}
     condition = condition_of(found, _ENDED)
     trials = trial_records(api.trials(name), objective)
-    reason = limit or condition.get("reason") or condition.get("type", "")
+    if ending is not None:
+        # Katib knows nothing of these limits; the record of the sweep says it as it does for Katib's own.
+        condition = {"type": "Succeeded", "status": "True", "reason": ending.reason, "message": ending.message}
+        found["status"].setdefault("conditions", []).append(condition)
+    reason = condition.get("message") or condition.get("reason", "")
     best = best_of(trials, maximize=objective["type"] == "maximize")
     error = None
     if condition.get("type") == "Failed":

@@ -50,7 +50,7 @@ def default_namespace() -> str:
     if file.is_file():
         return file.read_text(encoding="utf-8").strip()
     with contextlib.suppress(config.ConfigException, KeyError, TypeError):
-        return str(config.list_kube_config_contexts()[1]["context"]["namespace"])
+        return str(config.list_kube_config_contexts(os.environ.get("KUBECONFIG"))[1]["context"]["namespace"])
     return "default"
 
 
@@ -74,7 +74,7 @@ class KatibApi:
             if in_cluster():
                 config.load_incluster_config(client_configuration=settings)
             else:
-                config.load_kube_config(client_configuration=settings)
+                config.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=settings)
         except (config.ConfigException, OSError, yaml.YAMLError) as error:
             hint = "Run in a pod of the cluster, or point KUBECONFIG at a file that names it."
             raise ClusterError(f"there is no cluster to talk to: {error}", hint=hint) from error
