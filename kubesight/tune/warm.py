@@ -32,7 +32,9 @@ _COMMAND_LINE = re.compile(rf"{_PART}+(?:{_BLANK}{_PART}+)*")
 
 # Read when they are asked for, or set by the server itself; every other variable may be read by some library as it is
 # imported, and has no effect on a process that is forked later.
-_READ_LATE = re.compile(r"CUDA_VISIBLE_DEVICES|NVIDIA_VISIBLE_DEVICES|OMP_NUM_THREADS|KUBESIGHT_\w*|PWD|OLDPWD|_|SHLVL")
+_READ_LATE = re.compile(
+    r"CUDA_VISIBLE_DEVICES|NVIDIA_VISIBLE_DEVICES|OMP_NUM_THREADS|KUBESIGHT_\w*|KATIB_\w*|PWD|OLDPWD|_|SHLVL"
+)
 
 
 def warm_arguments(argv: Sequence[str]) -> list[str] | None:
