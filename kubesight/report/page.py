@@ -1,9 +1,11 @@
-"""A page that a person wants to read: one self-contained HTML file without scripts or fetches.
+"""A page that a person wants to read: one self-contained HTML file without fetches; a script only where one is given.
 
 Everything that a report needs can be imported from here: the page and its tables, the charts, the pictures.
 All functions return markup. Names, cells and labels are escaped; only `Html` values and captions are markup already.
 """
 
+import base64
+import hashlib
 import numbers
 from collections.abc import Collection, Iterable, Sequence
 from typing import Literal, Self
@@ -63,12 +65,16 @@ class Page:
     Args:
         title: the heading, and the name of the browser tab.
         subtitle: one line under it.
+        style: rules beside those of every page.
+        script: run when the page is read; the browser runs this very text only, nothing that data might bring in.
     """
 
-    def __init__(self, title: str, subtitle: str = "") -> None:
+    def __init__(self, title: str, subtitle: str = "", *, style: str = "", script: str = "") -> None:
         """Start with no sections."""
         self.title = title
         self.subtitle = subtitle
+        self._style = style
+        self._script = script
         self._sections: list[str] = []
 
     def section(self, heading: str, *parts: str, note: str = "") -> Self:
@@ -86,14 +92,19 @@ class Page:
     def render(self) -> str:
         """The whole file; it also works as the `srcdoc` of a sandboxed frame."""
         subtitle = f"<p>{escape(self.subtitle)}</p>" if self.subtitle else ""
+        policy, script = _POLICY, ""
+        if self._script:
+            digest = base64.b64encode(hashlib.sha256(self._script.encode()).digest()).decode()
+            policy += f"; script-src 'sha256-{digest}'"
+            script = f"\n<script>{self._script}</script>"
         return (
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+            f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
             '<meta name="viewport" content="width=device-width,initial-scale=1">'
-            f"<title>{escape(self.title)}</title><style>{CSS}</style></head>\n"
+            f"<title>{escape(self.title)}</title><style>{CSS}{self._style}</style></head>\n"
             f"<body><main><header><h1>{escape(self.title)}</h1>{subtitle}</header>\n"
             + "\n".join(self._sections)
-            + "\n</main></body></html>\n"
+            + f"\n</main>{script}</body></html>\n"
         )
 
 
