@@ -16,11 +16,12 @@ import kfp
 import requests
 import yaml
 from kfp import compiler
+from kfp.dsl.base_component import BaseComponent
 from kfp_server_api import ApiException
 from urllib3.exceptions import HTTPError
 
 from kubesight.errors import ClusterError
-from kubesight.pipelines.train import train_pipeline
+from kubesight.job.sections import Resources
 from kubesight.storage.files import atomic_file
 
 log = logging.getLogger("kubesight")
@@ -28,13 +29,17 @@ log = logging.getLogger("kubesight")
 _LONGEST_RUN = 30 * 24 * 3600
 
 
-def write_package(parameters: Mapping[str, Any], output: Path, *, shared_memory: str | None = None) -> None:
-    """Write the training pipeline as YAML.
+def write_package(
+    pipeline: BaseComponent, parameters: Mapping[str, Any], output: Path, *, resources: Resources | None = None
+) -> None:
+    """Write a pipeline as YAML.
 
     Args:
+        pipeline: what `dsl.pipeline` made.
         parameters: become the defaults of the run's form.
         output: the file; its name ends in .yaml or .yml.
-        shared_memory: size of /dev/shm, which KFP fixes when a pipeline is compiled; None keeps the pipeline's.
+        resources: those of a job that KFP fixes when a pipeline is compiled: volumes and pull secrets, for every step;
+            the size of /dev/shm and Kueue's queue, for the steps on the GPU pool.
 
     Raises:
         ClusterError: the name does not.
@@ -43,20 +48,41 @@ def write_package(parameters: Mapping[str, Any], output: Path, *, shared_memory:
         raise ClusterError("a pipeline package is a YAML file", where=str(output), hint="Name it train.yaml.")
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "pipeline.yaml"
-        compiler.Compiler().compile(train_pipeline, str(file), pipeline_parameters=dict(parameters))
-        if shared_memory:
-            _set_shared_memory(file, shared_memory)
+        compiler.Compiler().compile(pipeline, str(file), pipeline_parameters=dict(parameters))
+        if resources is not None:
+            _set_pods(file, resources)
         text = file.read_text(encoding="utf-8")
     with atomic_file(output, "w") as stream:
         stream.write(text)
 
 
-def _set_shared_memory(package: Path, size: str) -> None:
+def _set_pods(package: Path, resources: Resources) -> None:
+    """Write into a compiled package what its parameters cannot say."""
     spec, platforms = yaml.safe_load_all(package.read_text(encoding="utf-8"))
-    for executor in platforms["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values():
-        for mount in executor.get("emptyDirMounts", ()):
-            mount["sizeLimit"] = size
+    pods = platforms["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    every_step: dict[str, Any] = {}
+    if resources.volumes:
+        every_step["pvcMount"] = [
+            {"constant": each.claim, "mountPath": each.path, "pvcNameParameter": _constant(each.claim)}
+            for each in resources.volumes
+        ]
+    if resources.image_pull_secrets:
+        every_step["imagePullSecret"] = [
+            {"secretName": name, "secretNameParameter": _constant(name)} for name in resources.image_pull_secrets
+        ]
+    for name in spec["deploymentSpec"]["executors"] if every_step else ():
+        pods.setdefault(name, {}).update(every_step)
+    for pod in pods.values():
+        mounts = pod.get("emptyDirMounts", ())
+        for mount in mounts if resources.shared_memory else ():
+            mount["sizeLimit"] = resources.shared_memory
+        if mounts and resources.queue:
+            pod["podMetadata"] = {"labels": {"kueue.x-k8s.io/queue-name": resources.queue}}
     package.write_text(yaml.safe_dump_all([spec, platforms], sort_keys=False), encoding="utf-8")
+
+
+def _constant(value: str) -> dict[str, Any]:
+    return {"runtimeValue": {"constant": value}}
 
 
 @dataclass(frozen=True)
@@ -117,24 +143,26 @@ class Api:
 
 def submit_run(
     api: Api,
+    pipeline: BaseComponent,
     parameters: Mapping[str, Any],
     *,
     experiment: str,
     run_name: str,
     caching: bool = True,
     wait: bool = False,
-    shared_memory: str | None = None,
+    resources: Resources | None = None,
 ) -> str:
-    """Start a run of the training pipeline on Kubeflow.
+    """Start a run of a pipeline on Kubeflow.
 
     Args:
         api: where, and as whom.
+        pipeline: what `dsl.pipeline` made.
         parameters: of the pipeline.
         experiment: made when it does not exist.
         run_name: shown in the UI.
         caching: take results of equal steps of earlier runs.
         wait: return when the run has ended.
-        shared_memory: as in `write_package`.
+        resources: as in `write_package`; their service account is the one that the steps run as.
 
     Returns:
         the run's page.
@@ -148,8 +176,8 @@ def submit_run(
     client = api.connect()
     try:
         with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(sys.stderr):
-            package = Path(scratch) / "train.yaml"
-            write_package({}, package, shared_memory=shared_memory)
+            package = Path(scratch) / "pipeline.yaml"
+            write_package(pipeline, {}, package, resources=resources)
             run = client.create_run_from_pipeline_package(
                 str(package),
                 arguments=dict(parameters),
@@ -157,6 +185,7 @@ def submit_run(
                 experiment_name=experiment,
                 namespace=api.namespace,
                 enable_caching=caching,
+                service_account=resources.service_account if resources else None,
             )
         page = f"{api.host.rstrip('/')}/#/runs/details/{run.run_id}"
         if wait:

@@ -1,27 +1,23 @@
-"""A job file's values as the training pipeline's parameters."""
+"""A job file's values as the parameters of its pipeline."""
 
 import json
 from typing import Any
 
-from kubesight.errors import JobError
 from kubesight.job import Job
+
+_POOL = ("image", "accelerator", "gpus", "cpu", "memory")
+_OWN = ("training_folder", "node_selector", "tolerations", *_POOL)
+"""Resources that are parameters of the pipelines."""
 
 
 def job_parameters(job: Job) -> dict[str, Any]:
-    """The parameters of `train_pipeline` that the job sets; the pipeline's own defaults stand for the others.
+    """The parameters that a job sets, of `sweep_pipeline` when it is a sweep, else of `train_pipeline`.
+
+    The pipeline's own defaults stand for the others.
 
     Raises:
-        JobError: the job asks for a sweep, which is more than one training.
         HyperparameterError: a hyperparameter does not fit the model and task.
     """
-    if job.is_sweep:
-        raise JobError(
-            "the job asks for a sweep, and this pipeline trains once",
-            where="search_space" if job.search_space else "limits.max_trials",
-            hint="Take search_space and max_trials out, and write the values under training_parameters.",
-        )
-    # Checked whole, handed over as written: the form shows what somebody chose, not forty defaults.
-    job.hyperparameters()
     additions = job.kubesight
     source, resources = additions.source, additions.resources
     parameters = {
@@ -34,18 +30,53 @@ def job_parameters(job: Job) -> dict[str, Any]:
         "split_ratio": job.validation_data_size,
         "test_ratio": job.test_ratio,
         "seed": additions.split.seed,
-        "model_name": job.model_name,
-        "weights": additions.model.weights,
-        "primary_metric": job.primary_metric,
-        "hyperparameters": json.dumps(job.given_hyperparameters),
-        "training_folder": resources.training_folder or "",
+        **(_of_sweep(job) if job.is_sweep else _of_training(job)),
         "node_selector": dict(resources.node_selector),
         "tolerations": [each.model_dump(by_alias=True, exclude_none=True) for each in resources.tolerations],
     }
-    for name in ("image", "accelerator", "gpus", "cpu", "memory"):
+    for name in _POOL:
         if (value := getattr(resources, name)) is not None:
             parameters[name] = value
     return parameters
+
+
+def _of_training(job: Job) -> dict[str, Any]:
+    # Checked whole, handed over as written: the form shows what somebody chose, not forty defaults.
+    job.hyperparameters()
+    return {
+        "model_name": job.model_name,
+        "weights": job.kubesight.model.weights,
+        "primary_metric": job.primary_metric,
+        "hyperparameters": json.dumps(job.given_hyperparameters),
+        "training_folder": job.kubesight.resources.training_folder or "",
+    }
+
+
+def _of_sweep(job: Job) -> dict[str, Any]:
+    """The sweep as a job file without data; what the form has a field for is not said twice."""
+    value = job.model_dump(
+        mode="json",
+        by_alias=True,
+        exclude_defaults=True,
+        include={"name", "task", "limits", "training_parameters", "search_space"},
+    )
+    # Policies are told apart by their type, which is a default of each.
+    value["sweep"] = job.sweep.model_dump(mode="json", exclude_none=True)
+    additions = job.kubesight.model_dump(
+        mode="json",
+        by_alias=True,
+        exclude_defaults=True,
+        include={
+            "model": {"weights"},
+            "sweep": True,
+            "resources": set(type(job.kubesight.resources).model_fields) - set(_OWN),
+        },
+    )
+    value |= {
+        "primary_metric": job.primary_metric,
+        "kubesight": {name: each for name, each in additions.items() if each},
+    }
+    return {"job": json.dumps(value), "sweep_folder": job.kubesight.resources.training_folder or ""}
 
 
 def _changed(values: dict[str, Any], defaults: Any) -> dict[str, Any]:

@@ -1,40 +1,10 @@
 """From labelled pictures to an evaluated, exported model."""
 
-from kfp import dsl, kubernetes
+from kfp import dsl
 
 from kubesight.components import IMAGE
-from kubesight.components.convert_dataset import convert_dataset
-from kubesight.components.evaluate_model import evaluate_model
-from kubesight.components.export_model import export_model
-from kubesight.components.split_dataset import split_dataset
 from kubesight.components.train_model import train_model
-from kubesight.components.validate_dataset import validate_dataset
-
-RETRIES = 2
-"""Times that a step on the GPU pool is tried again: nodes of such pools are often taken away."""
-
-
-def on_pool(
-    task: dsl.PipelineTask,
-    accelerator: str,
-    gpus: str,
-    cpu: str,
-    memory: str,
-    node_selector: dict,
-    tolerations: list,
-) -> dsl.PipelineTask:
-    """Send a step to the pool that the run's form names.
-
-    The counts are strings because the backend reads numbers given at run time as "none"; "0" GPUs means a CPU node.
-    Loader processes hand pictures over in /dev/shm, which is 64 MB unless something is mounted there.
-    """
-    task.set_accelerator_type(accelerator).set_accelerator_limit(gpus)
-    task.set_cpu_limit(cpu).set_memory_limit(memory)
-    task.set_retry(RETRIES, backoff_duration="30s", backoff_factor=2.0, backoff_max_duration="600s")
-    kubernetes.add_node_selector_json(task, node_selector)
-    kubernetes.add_toleration_json(task, tolerations)
-    kubernetes.empty_dir_mount(task, "dshm", "/dev/shm", medium="Memory", size_limit="8Gi")
-    return task
+from kubesight.pipelines.steps import judge, on_pool, prepare
 
 
 @dsl.pipeline(name="kubesight-train", display_name="kubesight: train")
@@ -90,27 +60,18 @@ def train_pipeline(
         node_selector: node labels of the pool, such as {"pool": "gpu"}.
         tolerations: taints that the pool's nodes have, such as [{"key": "nvidia.com/gpu", "operator": "Exists"}].
     """
-    converted = convert_dataset(
+    prepared = prepare(
         source=source, format=format, task=task, validation_source=validation_source, test_source=test_source,
-        conversion=conversion, data_version=data_version,
-    ).set_display_name("Convert")  # fmt: skip
-    data = converted.outputs["dataset"]
-    validated = validate_dataset(dataset=data).set_display_name("Validate")
-    parts = split_dataset(dataset=data, split_ratio=split_ratio, test_ratio=test_ratio, seed=seed)
-    parts.set_display_name("Split").after(validated)
+        conversion=conversion, data_version=data_version, split_ratio=split_ratio, test_ratio=test_ratio, seed=seed,
+    )  # fmt: skip
+    parts = prepared.split
     trained = train_model(
         training_data=parts.outputs["train"], validation_data=parts.outputs["validation"], model_name=model_name,
         hyperparameters=hyperparameters, weights=weights, primary_metric=primary_metric,
         training_folder=training_folder,
     ).set_display_name("Train")  # fmt: skip
-    evaluated = evaluate_model(
-        model=trained.outputs["model"],
-        validation_data=parts.outputs["validation"],
-        test_data=parts.outputs["test"],
-    ).set_display_name("Evaluate")
-    exported = export_model(model=trained.outputs["model"], data=parts.outputs["validation"]).after(evaluated)
-    exported.set_display_name("Export").set_cpu_limit(cpu).set_memory_limit(memory)
-    for step in (converted, validated, parts, trained, evaluated, exported):
+    judged = judge(trained, parts, cpu=cpu, memory=memory)
+    for step in (*prepared, trained, *judged):
         step.set_container_image(image).set_caching_options(True)
-    for step in (trained, evaluated):
+    for step in (trained, judged.evaluate):
         on_pool(step, accelerator, gpus, cpu, memory, node_selector, tolerations)

@@ -1,4 +1,4 @@
-"""Commands on the whole pipeline: run, compile, submit, demo."""
+"""Commands on the whole pipelines: run, compile, submit, demo. A job with a search space is a sweep."""
 
 import logging
 import time
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from kfp.dsl.base_component import BaseComponent
+
     from kubesight.job import Job
 
 log = logging.getLogger("kubesight")
@@ -27,22 +29,27 @@ def run(
     job: JobFile,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.", show_default=False)],
 ) -> None:
-    """Run the whole pipeline on this machine, without a cluster."""
+    """Run the whole pipeline on this machine, without a cluster: one training, or a sweep."""
     _run(job, output)
 
 
 def compile_pipeline(
-    job: Annotated[str, typer.Argument(help="A job file, or `train`: the pipeline without a job's values.")],
+    job: Annotated[
+        str, typer.Argument(help="A job file; or `train` or `sweep`: that pipeline without a job's values.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The YAML file to write.", show_default=False)],
 ) -> None:
     """Write the pipeline as YAML for Kubeflow; a job's values become the form's defaults."""
-    from kubesight.pipelines.cluster import write_package
+    if job in ("train", "sweep"):
+        from kubesight.pipelines.cluster import write_package
 
-    if job == "train":
-        write_package({}, output)
+        write_package(_pipeline(sweep=job == "sweep"), {}, output)
     else:
-        loaded = _load(Path(job))
-        write_package(_parameters(loaded), output, shared_memory=loaded.kubesight.resources.shared_memory)
+        loaded = load_with_notices(Path(job))
+        parameters = _parameters(loaded)
+        from kubesight.pipelines.cluster import write_package
+
+        write_package(_pipeline(sweep=loaded.is_sweep), parameters, output, resources=loaded.kubesight.resources)
     typer.echo(str(output))
 
 
@@ -59,17 +66,19 @@ def submit(
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; fail when the run fails.")] = False,
 ) -> None:
     """Run the same pipeline on Kubeflow."""
+    loaded = load_with_notices(job)
+    parameters = _parameters(loaded)
     from kubesight.pipelines.cluster import Api, submit_run
 
-    loaded = _load(job)
     url = submit_run(
         Api(host, namespace, token, cookies, ca_cert),
-        _parameters(loaded),
+        _pipeline(sweep=loaded.is_sweep),
+        parameters,
         experiment=experiment or loaded.experiment_name or "kubesight",
         run_name=run_name or f"{loaded.display_name or loaded.name or job.stem} {time.strftime('%Y-%m-%d %H:%M:%S')}",
         caching=caching,
         wait=wait,
-        shared_memory=loaded.kubesight.resources.shared_memory,
+        resources=loaded.kubesight.resources,
     )
     typer.echo(url)
 
@@ -86,19 +95,24 @@ def demo(
 
 
 def _run(job: Path, output: Path) -> None:
-    arguments = _parameters(_load(job))
+    loaded = load_with_notices(job)
+    arguments = _parameters(loaded)
     from kubesight.cli.results import collect, show
     from kubesight.pipelines.local import run_locally
-    from kubesight.pipelines.train import train_pipeline
 
     output = output.absolute()
+    if loaded.is_sweep:
+        # Here means here, also in a notebook's pod.
+        arguments |= {"sweep_folder": str(output / "sweep"), "engine": "local"}
+    else:
+        arguments |= {"training_folder": str(output / "training")}
     began = time.monotonic()
-    folder, seconds = run_locally(train_pipeline, arguments | {"training_folder": str(output / "training")}, output)
+    folder, seconds = run_locally(_pipeline(sweep=loaded.is_sweep), arguments, output)
     collect(folder, output)
-    show(output, arguments["primary_metric"], seconds, time.monotonic() - began)
+    show(output, loaded.primary_metric, seconds, time.monotonic() - began, sweep=loaded.is_sweep)
 
 
-def _load(path: Path) -> "Job":
+def load_with_notices(path: Path) -> "Job":
     """Read a job file, and say what in it has no effect."""
     from kubesight.job import load_job
 
@@ -112,3 +126,13 @@ def _parameters(job: "Job") -> dict[str, Any]:
     from kubesight.pipelines.parameters import job_parameters
 
     return job_parameters(job)
+
+
+def _pipeline(*, sweep: bool) -> "BaseComponent":
+    if sweep:
+        from kubesight.pipelines.sweep import sweep_pipeline
+
+        return sweep_pipeline
+    from kubesight.pipelines.train import train_pipeline
+
+    return train_pipeline

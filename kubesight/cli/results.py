@@ -26,7 +26,7 @@ def collect(folder: Path, output: Path) -> None:
         link_folder(folder / place, output / name)
 
 
-def show(output: Path, primary_metric: str, seconds: dict[str, float], whole: float) -> None:
+def show(output: Path, primary_metric: str, seconds: dict[str, float], whole: float, *, sweep: bool = False) -> None:
     """Print the metrics, how long each step took, and where to look."""
     summary = read_json(output / "evaluation" / "metrics.json")
     title = f"{number(summary['images'])} pictures of the {summary['data']['part']} part"
@@ -34,5 +34,7 @@ def show(output: Path, primary_metric: str, seconds: dict[str, float], whole: fl
     steps = ", ".join(f"{name} {taken:.0f} s" for name, taken in seconds.items())
     typer.echo(f"{whole:.0f} s: {steps}")
     typer.echo(f"model: {output / 'model'}")
+    if sweep:
+        typer.echo(f"sweep report: {output / 'sweep' / 'report.html'}")
     typer.echo(f"data report: {output / 'validation' / 'report.html'}")
     typer.echo(f"report: {output / 'evaluation' / 'report.html'}")

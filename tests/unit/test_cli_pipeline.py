@@ -14,11 +14,12 @@ from kfp.components import load_component_from_file
 
 import kubesight.components as components
 from kubesight.cli.main import main
-from kubesight.errors import ClusterError, DatasetError, JobError, KubesightError
+from kubesight.errors import ClusterError, DatasetError, KubesightError
 from kubesight.job import load_job
 from kubesight.pipelines.cluster import Api, submit_run, write_package
 from kubesight.pipelines.local import StepLog, _step_error, link_folder
 from kubesight.pipelines.parameters import job_parameters
+from kubesight.pipelines.train import train_pipeline
 
 JOB = """
 task: image_classification
@@ -79,12 +80,6 @@ def test_a_job_sets_the_parameters_that_it_speaks_of(job: Path) -> None:
     }
 
 
-def test_a_sweep_is_not_run_as_one_training(job: Path) -> None:
-    job.write_text(JOB + "limits: {max_trials: 4}\n")
-    with pytest.raises(JobError, match=r"limits\.max_trials: the job asks for a sweep"):
-        job_parameters(load_job(job))
-
-
 def package(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     text = path.read_text(encoding="utf-8")
     assert text.isascii()
@@ -93,7 +88,7 @@ def package(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def test_the_bare_pipeline_has_a_form_that_a_person_can_fill_in(tmp_path: Path) -> None:
-    write_package({}, tmp_path / "train.yaml")
+    write_package(train_pipeline, {}, tmp_path / "train.yaml")
     spec, executors = package(tmp_path / "train.yaml")
     form = spec["root"]["inputDefinitions"]["parameters"]
     assert all(field["description"] for field in form.values())
@@ -108,7 +103,7 @@ def test_the_bare_pipeline_has_a_form_that_a_person_can_fill_in(tmp_path: Path) 
 
 
 def test_training_asks_for_the_pool_that_the_run_names(tmp_path: Path) -> None:
-    write_package({}, tmp_path / "train.yaml")
+    write_package(train_pipeline, {}, tmp_path / "train.yaml")
     spec, executors = package(tmp_path / "train.yaml")
     container = spec["deploymentSpec"]["executors"]["exec-train-model"]["container"]
     assert container["resources"] == {
@@ -153,7 +148,7 @@ def test_compile_of_a_job_fills_the_form(
 
 def test_a_package_must_be_yaml(tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match=r"out\.zip: a pipeline package is a YAML file"):
-        write_package({}, tmp_path / "out.zip")
+        write_package(train_pipeline, {}, tmp_path / "out.zip")
 
 
 RUN = """\
@@ -305,14 +300,18 @@ def test_submit_starts_a_run_with_the_job_s_values(
 
 
 def test_cookies_open_the_door_too(host: str) -> None:
-    page = submit_run(Api(host, "team", cookies="session=good"), {"source": "s3://b"}, experiment="e", run_name="r")
+    page = submit_run(
+        Api(host, "team", cookies="session=good"), train_pipeline, {"source": "s3://b"}, experiment="e", run_name="r"
+    )
     assert page == f"{host}/#/runs/details/r1"
 
 
 def test_a_mounted_token_is_taken(host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "token").write_text("good\n")
     monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "token"))
-    assert submit_run(Api(host, "team"), {"source": "s3://b"}, experiment="e", run_name="r").endswith("/r1")
+    assert submit_run(Api(host, "team"), train_pipeline, {"source": "s3://b"}, experiment="e", run_name="r").endswith(
+        "/r1"
+    )
 
 
 @pytest.mark.parametrize(
@@ -329,15 +328,22 @@ def test_a_mounted_token_is_taken(host: str, tmp_path: Path, monkeypatch: pytest
 )
 def test_refusals_say_what_to_do(host: str, api: dict[str, str], message: str) -> None:
     with pytest.raises(ClusterError, match=message):
-        submit_run(Api(host, **api), {"source": "s3://bucket"}, experiment="e", run_name="r")
+        submit_run(Api(host, **api), train_pipeline, {"source": "s3://bucket"}, experiment="e", run_name="r")
 
 
 def test_nobody_there(tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match=r"127\.0\.0\.1:9/.*cannot be reached: .*Connection refused"):
-        submit_run(Api("http://127.0.0.1:9"), {}, experiment="e", run_name="r")
+        submit_run(Api("http://127.0.0.1:9"), train_pipeline, {}, experiment="e", run_name="r")
 
 
 def test_waiting_for_a_run_that_fails(host: str) -> None:
     Kubeflow.state = "FAILED"
     with pytest.raises(ClusterError, match="runs/details/r1: the run ended as FAILED"):
-        submit_run(Api(host, "team", token="good"), {"source": "s3://b"}, experiment="e", run_name="r", wait=True)
+        submit_run(
+            Api(host, "team", token="good"),
+            train_pipeline,
+            {"source": "s3://b"},
+            experiment="e",
+            run_name="r",
+            wait=True,
+        )

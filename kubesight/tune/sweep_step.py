@@ -1,0 +1,236 @@
+"""A whole sweep as one step of a pipeline: on the cluster that the step runs in, or on this machine."""
+
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from kubesight.dataset import Dataset
+from kubesight.errors import ClusterError, JobError, ModelError
+from kubesight.job import Job, load_job
+from kubesight.job.plan import sweep_of
+from kubesight.job.sections import Volume
+from kubesight.storage.files import atomic_file, write_json
+from kubesight.sweep.curves import read_curves
+from kubesight.sweep.plan import Sweep
+from kubesight.tune.cluster import ClusterResult, experiment_name, run_on_cluster
+from kubesight.tune.cluster_api import in_cluster
+from kubesight.tune.katib.experiment import read_experiment
+from kubesight.tune.katib.render import experiment_of, to_yaml
+from kubesight.tune.records import EXPERIMENT_FILE, STATUS_FILE, TRIALS_FILE, TRIALS_FOLDER, Trial
+from kubesight.tune.report import write_report
+from kubesight.tune.runner import run_sweep
+
+log = logging.getLogger("kubesight")
+
+ENGINES = ("", "katib", "local")
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a sweep leaves to the steps after it.
+
+    Attributes:
+        name: the Experiment's.
+        best: the best trial.
+        trials: all of them, in the order they were made.
+        metric: the primary metric.
+        varied: the settings that the sweep chose, by canonical name.
+        reason: why the sweep ended.
+        model: the best trial's model folder.
+        report: the sweep's page.
+    """
+
+    name: str
+    best: Trial
+    trials: list[Trial]
+    metric: str
+    varied: tuple[str, ...]
+    reason: str
+    model: Path
+    report: Path
+
+
+def tune(
+    training_data: str,
+    validation_data: str,
+    job: str,
+    *,
+    folder: str = "",
+    scratch: str,
+    run: str,
+    resources: Mapping[str, Any] | None = None,
+    engine: str = "",
+) -> Tuned:
+    """Run a job's sweep and keep its best model.
+
+    Trials see nothing of a step but what both mount, so on a cluster the two data sets (small: they name their
+    pictures by absolute places) are copied to a folder of a volume that the job names, and trials write there.
+
+    Args:
+        training_data: the training part.
+        validation_data: the validation part; the primary metric on it is what trials are judged by.
+        job: JSON text of a job file without its data: task, primary_metric, training_parameters, search_space, sweep,
+            limits, and under `kubesight` model, sweep and resources.
+        folder: gets the data, the trials and the records. Here: the same folder lets a sweep go on. On a cluster: a
+            folder of a volume that the job names (each run gets a folder of its own in it); empty is `sweeps` in the
+            first of them.
+        scratch: the folder here when `folder` is empty.
+        run: what tells this run of the step from all others, but not from its own retries.
+        resources: what trials get, in place of what the job says under `kubesight.resources`.
+        engine: `katib`, `local`, or empty: Katib in a pod of a cluster, else this machine.
+
+    Raises:
+        JobError: the job is none, asks for one training, or the folder holds another sweep.
+        ClusterError: the cluster refuses, or the trials could not reach their data or keep their models.
+        SystemExit: the sweep was interrupted; it goes on when started again.
+    """
+    if engine not in ENGINES:
+        raise JobError(f"engine is {engine!r}", hint="It is katib, local, or empty to choose by where the step runs.")
+    loaded = _job(job, training_data, validation_data, resources or {})
+    sweep = sweep_of(loaded)
+    if engine == "katib" or (not engine and in_cluster()):
+        volumes = loaded.kubesight.resources.volumes
+        sweep = replace(sweep, name=experiment_name(sweep.name or "sweep", run))
+        place = _shared_folder(folder, volumes) / str(sweep.name)
+        _check_pictures(training_data, volumes)
+        document = _document(loaded, sweep, place, training_data, validation_data)
+        return _on_cluster(document, sweep, place)
+    place = Path(folder or scratch).absolute()
+    document = _document(loaded, sweep, place, training_data, validation_data)
+    return _here(document, sweep, place)
+
+
+def _job(text: str, training_data: str, validation_data: str, resources: Mapping[str, Any]) -> Job:
+    try:
+        value = json.loads(text)
+        additions = dict(value.get("kubesight", {}))
+        additions["resources"] = additions.get("resources", {}) | {
+            name: each for name, each in resources.items() if each
+        }
+    except (ValueError, AttributeError, TypeError) as error:
+        raise JobError(
+            f"the job of a sweep is a JSON object: {error}", hint="`kubesight compile JOB` writes it."
+        ) from error
+    value |= {"training_data": training_data, "validation_data": validation_data, "kubesight": additions}
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "job.json"
+        file.write_text(json.dumps(value, indent=2), encoding="utf-8")
+        return load_job(file)
+
+
+def _document(job: Job, sweep: Sweep, place: Path, training_data: str, validation_data: str) -> dict[str, Any]:
+    """The Experiment, on copies of the data that stay where they are from one try to the next."""
+    data = {"training": training_data, "validation": validation_data}
+    for part, source in data.items():
+        _keep_data(source, place / "data" / part)
+    return experiment_of(
+        sweep,
+        training_data=str(place / "data" / "training"),
+        validation_data=str(place / "data" / "validation"),
+        output=str(place / TRIALS_FOLDER),
+        weights=job.kubesight.model.weights,
+        resources=job.kubesight.resources,
+    )
+
+
+def _keep_data(source: str, target: Path) -> None:
+    if target.is_dir():
+        if Dataset(source).info.content_hash == Dataset(target).info.content_hash:
+            return
+        raise JobError("the folder holds a sweep on other data", where=str(target), hint="Name another folder.")
+    fresh = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(fresh, ignore_errors=True)
+    shutil.copytree(source, fresh)
+    fresh.rename(target)
+
+
+def _shared_folder(folder: str, volumes: Sequence[Volume]) -> Path:
+    """The folder that this step and all trials see.
+
+    Raises:
+        ClusterError: there is none.
+    """
+    where = "kubesight.resources.volumes"
+    if not volumes:
+        raise ClusterError(
+            "trials on a cluster run in pods of their own, and no volume is named that they share with this step",
+            where=where,
+            hint="Name a claim that many pods may mount (ReadWriteMany), such as [{claim: kubesight, path: /data}].",
+        )
+    place = Path(folder or Path(volumes[0].path) / "sweeps")
+    holding = [volume for volume in volumes if place.is_relative_to(volume.path)]
+    if not holding:
+        paths = ", ".join(volume.path for volume in volumes)
+        raise ClusterError(f"the sweep's folder {place} lies on no volume", where=where, hint=f"There are {paths}.")
+    if not Path(holding[0].path).is_dir():
+        raise ClusterError(
+            f"the claim {holding[0].claim} is not mounted at {holding[0].path} in this step",
+            where=where,
+            hint="`kubesight compile JOB` and `kubesight submit JOB` mount the job's volumes in every step.",
+        )
+    return place
+
+
+def _check_pictures(data: str, volumes: Sequence[Volume]) -> None:
+    """Warn when pictures lie in a folder that trials do not have, unless their image brings it."""
+    url = next(iter(Dataset(data))).image_url
+    path = url.removeprefix("file://")
+    if path.startswith("/") and not any(Path(path).is_relative_to(volume.path) for volume in volumes):
+        log.warning(
+            "%s lies on no volume of kubesight.resources.volumes: trials read it only if their image has it", url
+        )
+
+
+def _on_cluster(document: dict[str, Any], sweep: Sweep, place: Path) -> Tuned:
+    with atomic_file(place / EXPERIMENT_FILE, "w") as stream:
+        stream.write(to_yaml(document))
+    result = run_on_cluster(document)
+    _write_records(result, sweep.metric, place)
+    report = write_report(place)
+    if result.error is not None:
+        raise result.error
+    assert result.best is not None, "a result without a best trial has an error"
+    return _tuned(result.name, result.best, result.trials, sweep, result.reason, report)
+
+
+def _write_records(result: ClusterResult, metric: str, place: Path) -> None:
+    """The files that a sweep on this machine writes too; the curves are those that the trials left on the volume."""
+    curves = read_curves(place / TRIALS_FOLDER, metric)
+    for trial in result.trials:
+        trial.folder = str(place / TRIALS_FOLDER / trial.name)
+        trial.curve = list(curves.get(trial.name, []))
+        trial.epochs = len(trial.curve)
+    write_json(place / STATUS_FILE, result.status)
+    with atomic_file(place / TRIALS_FILE) as stream:
+        for trial in result.trials:
+            stream.write(msgspec.json.encode(trial) + b"\n")
+
+
+def _here(document: dict[str, Any], sweep: Sweep, place: Path) -> Tuned:
+    experiment = read_experiment(document)
+    result = run_sweep(experiment, place)
+    if not result.finished:
+        raise SystemExit("the sweep was stopped before its end; started again, it goes on")
+    report = write_report(place)
+    if result.best is None or result.status["conditions"][-1]["type"] == "Failed":
+        raise JobError(f"the sweep failed: {result.reason}", where=str(place), hint=f"{report} shows why.")
+    return _tuned(experiment.name, result.best, result.trials, sweep, result.reason, report)
+
+
+def _tuned(name: str, best: Trial, trials: list[Trial], sweep: Sweep, reason: str, report: Path) -> Tuned:
+    model = Path(best.folder) / "model"
+    if not model.is_dir():
+        raise ModelError(
+            f"the best trial {best.name} left no model",
+            where=str(model),
+            hint="On a cluster the claim must allow many pods to write (ReadWriteMany).",
+        )
+    varied = dict.fromkeys(name for group in sweep.groups for name in ("model_name", *group.fixed, *group.parameters))
+    return Tuned(name, best, trials, sweep.metric, tuple(varied), reason, model, report)
