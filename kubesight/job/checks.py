@@ -34,6 +34,7 @@ NO_EFFECT: dict[Keys, str] = {
     ("kubesight", "storage"): "this version does not use it",
     ("kubesight", "deployment"): "this version does not use it",
 }  # fmt: skip
+_OF_TRIALS: tuple[Keys, ...] = tuple(("kubesight", "resources", key) for key in ("nodes", "priority_class", "secret"))
 
 
 def located(path: str, folder: Path, url_prefixes: Mapping[str, str], where: str | None) -> str:
@@ -95,7 +96,9 @@ def notices_of(value: Mapping[str, Any], place: Place) -> list[str]:
             notices.append(((f"{part}_size",), f"{part} names its pictures"))
     if not sweeps and limits.get("max_trials", 1) == 1:
         why = "there is no search_space and max_trials is 1, so one model is trained"
-        notices += [((key,), why) for key in ("sweep", "limits") if _has(value, (key,))]
+        notices += [(keys, why) for keys in (("sweep",), ("limits",), ("kubesight", "sweep")) if _has(value, keys)]
+        alone = "only the trials of a sweep have it in this version"
+        notices += [(keys, alone) for keys in _OF_TRIALS if _has(value, keys)]
     if sweeps and limits.get("max_trials", 1) == 1:
         notices.append((("search_space",), "limits.max_trials is 1, so only one draw from it is trained"))
     return [_sentence(keys, why, place) for keys, why in notices]

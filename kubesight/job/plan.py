@@ -97,7 +97,14 @@ def _with_epochs(
             where=next((each.places.get("number_of_epochs") for each in job.search_groups), None),
             hint="Remove it, and set max_resource beside the sampler's type.",
         )
-    longest = sampling.max_resource or fixed.get("number_of_epochs") or _default_epochs(job, place)
+    epochs = fixed.get("number_of_epochs")
+    if sampling.max_resource and epochs not in (None, sampling.max_resource):
+        raise JobError(
+            f"max_resource is {sampling.max_resource}, but number_of_epochs is {epochs}",
+            where=place((*_SAMPLING, "max_resource")),
+            hint="Keep one of them: both are the epochs of the longest trials.",
+        )
+    longest = sampling.max_resource or epochs or _default_epochs(job, place)
     brackets = Brackets.checked(longest, sampling, place(_SAMPLING))
     resource = Uniform(brackets.shortest, longest, 1)
     fixed = {name: value for name, value in fixed.items() if name != "number_of_epochs"}
@@ -116,6 +123,3 @@ def _default_epochs(job: "Job", place: Place) -> int:
             hint="Set max_resource beside the sampler's type: the epochs of hyperband's longest trials.",
         )
     return int(defaults.pop())
-
-
-__all__ = ["planned", "sweep_of"]

@@ -58,3 +58,10 @@ class Brackets:
                 hint="Katib's hyperband always starts there: leave min_resource out, or change the other two.",
             )
         return brackets
+
+
+def factor_for(longest: int, shortest: int) -> int | None:
+    """The reduction factor, nearest to the usual 3, with which the shortest trials have so many epochs."""
+    factors = sorted(range(2, longest + 1), key=lambda factor: abs(factor - DEFAULT_FACTOR))
+    counted = (Brackets.of(longest, factor) for factor in factors)
+    return next((each.factor for each in counted if each.rounds and each.shortest == shortest), None)
