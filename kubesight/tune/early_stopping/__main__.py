@@ -34,7 +34,8 @@ def make_server(service: EarlyStopping, address: str) -> tuple[grpc.Server, int]
     Raises:
         ClusterError: the port is taken.
     """
-    server = grpc.server(ThreadPoolExecutor(max_workers=4))
+    # Two services on one port would share its calls by chance.
+    server = grpc.server(ThreadPoolExecutor(max_workers=4), options=(("grpc.so_reuseport", 0),))
     server.add_generic_rpc_handlers((service.handler(),))
     checks = health.HealthServicer()
     for name in ("", f"{PACKAGE}.{SERVICE}", "manager.v1beta1.EarlyStopping"):

@@ -78,7 +78,8 @@ def policy_of(algorithm: str, settings: Mapping[str, str]) -> AnyPolicy | KatibM
         policy = kind.model_validate_strings(given, strict=False)
     except ValidationError as error:
         raise problem(error, given, lambda keys: f"earlyStopping {algorithm}") from None
-    if isinstance(policy, TruncationSelection) and policy.exclude_finished_jobs and not is_live(settings):
+    live = algorithm in POLICIES and is_live(settings)
+    if isinstance(policy, TruncationSelection) and policy.exclude_finished_jobs and not live:
         raise JobError(
             "exclude_finished_jobs leaves nothing to compare with: Katib shows a rule's maker ended trials alone",
             where=f"earlyStopping {algorithm}",
