@@ -9,6 +9,7 @@ Azure's random sampling makes.
 
 import itertools
 import re
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -18,13 +19,10 @@ from kubesight.hyperparameters.search_space import Choice
 from kubesight.sweep.names import GROUP_PARAMETER
 from kubesight.sweep.plan import Group, Sweep
 from kubesight.tune.katib.space import Setting, setting_of
-from kubesight.tune.katib.texts import check_word, constant, text_of
+from kubesight.tune.katib.texts import constant, text_of
 
 COMBINATION_PARAMETER = "combination"
 """The categorical parameter of a grid over several groups: one value a combination."""
-
-EPOCHS = "number_of_epochs"
-"""What hyperband gives its trials more or less of."""
 
 _MOST_COMBINATIONS = 10_000
 _PLAIN = re.compile(r"[\w.,:/@%+=-]*", re.ASCII)
@@ -51,12 +49,7 @@ def arguments_of(sweep: Sweep) -> Arguments:
     Raises:
         JobError: nothing varies, two settings get one name, or a value that Katib cannot put in.
     """
-    fixed = dict(sweep.fixed)
-    shared: list[Setting] = []
-    if sweep.sampling.type == "hyperband":
-        fixed.pop(EPOCHS, None)
-        shared.append(_epochs(sweep))
-    shared = [*(Setting(name, text_of(value)) for name, value in fixed.items()), *shared]
+    shared = [Setting(name, text_of(value)) for name, value in sweep.fixed.items()]
     if len(sweep.groups) == 1:
         found = _one_group(sweep, shared)
     elif sweep.sampling.type == "grid":
@@ -72,50 +65,32 @@ def arguments_of(sweep: Sweep) -> Arguments:
     return found
 
 
-def _epochs(sweep: Sweep) -> Setting:
-    """Hyperband's resource: the service itself says how many epochs each trial gets, up to the last value."""
-    if any(EPOCHS in group.parameters or EPOCHS in group.fixed for group in sweep.groups):
-        raise JobError(
-            f"hyperband chooses {EPOCHS} by itself, so it cannot be in search_space",
-            where="search_space",
-            hint="Set max_resource under sampling_algorithm to the most epochs.",
-        )
-    least, most = sweep.sampling.min_resource or 1, sweep.sampling.max_resource
-    space = {"min": str(least), "max": str(most), "step": "1"}
-    parameter = {"name": EPOCHS, "parameterType": "int", "feasibleSpace": space}
-    return Setting(EPOCHS, f"${{trialParameters.{EPOCHS}}}", parameter)
-
-
 def _one_group(sweep: Sweep, shared: list[Setting]) -> Arguments:
-    group = sweep.groups[0]
-    settings = [
-        *shared,
-        *(Setting(name, text_of(value)) for name, value in group.fixed.items()),
-        *(setting_of(name, each, listed=_lists(sweep)) for name, each in group.parameters.items()),
-    ]
+    settings = [*shared, *_settings(sweep, sweep.groups[0])]
     return Arguments(_parameters(settings), tuple(map(_flag, settings)), {})
 
 
 def _masked(sweep: Sweep, shared: list[Setting]) -> Arguments:
     """All groups' parameters beside the one that chooses."""
     indices = [str(index) for index in range(len(sweep.groups))]
-    chooser = {"name": GROUP_PARAMETER, "parameterType": "categorical", "feasibleSpace": {"list": indices}}
-    parameters = [*_parameters(shared), chooser]
-    words = [*map(_flag, shared)]
+    parameters = [{"name": GROUP_PARAMETER, "parameterType": "categorical", "feasibleSpace": {"list": indices}}]
+    words = list(map(_flag, shared))
     conditions: dict[str, list[str]] = {}
     for index, group in zip(indices, sweep.groups, strict=True):
-        settings = [
-            *(Setting(name, text_of(value)) for name, value in group.fixed.items()),
-            *(
-                setting_of(name, each, label=group.label, listed=_lists(sweep))
-                for name, each in group.parameters.items()
-            ),
-        ]
-        words.append(f"--alternative='{_alternative(settings)}'")
+        settings = _settings(sweep, group, label=group.label)
+        words.append(f"--alternative={shlex.quote(_alternative(settings))}")
         parameters += _parameters(settings)
         conditions |= {parameter["name"]: [index] for parameter in _parameters(settings)}
     words.append(f"--choose=${{trialParameters.{GROUP_PARAMETER}}}")
     return Arguments(tuple(parameters), tuple(words), conditions)
+
+
+def _settings(sweep: Sweep, group: Group, *, label: str = "") -> list[Setting]:
+    listed = sweep.sampling.type == "random" and sweep.sampling.rule != "sobol"
+    return [
+        *(Setting(name, text_of(value)) for name, value in group.fixed.items()),
+        *(setting_of(name, each, label=label, listed=listed) for name, each in group.parameters.items()),
+    ]
 
 
 def _combinations(groups: Iterable[Group], shared: list[Setting]) -> Arguments:
@@ -123,8 +98,8 @@ def _combinations(groups: Iterable[Group], shared: list[Setting]) -> Arguments:
     combinations: dict[str, None] = {}
     for group in groups:
         for chosen in itertools.product(*map(_listed, group.parameters.items())):
-            settings = [*group.fixed.items(), *zip(group.parameters, chosen, strict=True)]
-            combinations[_alternative([Setting(name, text_of(value)) for name, value in settings])] = None
+            settings = {**group.fixed, **dict(zip(group.parameters, chosen, strict=True))}
+            combinations[" ".join(_word(name, text_of(value)) for name, value in settings.items())] = None
             if len(combinations) > _MOST_COMBINATIONS:
                 raise JobError(
                     f"the grid has more than {_MOST_COMBINATIONS} combinations",
@@ -137,7 +112,7 @@ def _combinations(groups: Iterable[Group], shared: list[Setting]) -> Arguments:
         "feasibleSpace": {"list": list(combinations)},
     }
     word = f"--alternative='${{trialParameters.{COMBINATION_PARAMETER}}}'"
-    return Arguments((*_parameters(shared), parameter), (*map(_flag, shared), word), {})
+    return Arguments((parameter,), (*map(_flag, shared), word), {})
 
 
 def _listed(entry: tuple[str, Any]) -> tuple[Any, ...]:
@@ -145,10 +120,6 @@ def _listed(entry: tuple[str, Any]) -> tuple[Any, ...]:
     if not isinstance(distribution, Choice):
         raise JobError(f"grid sampling goes through lists, but {name} has a range", where="search_space")
     return distribution.values
-
-
-def _lists(sweep: Sweep) -> bool:
-    return sweep.sampling.type == "random" and sweep.sampling.rule != "sobol"
 
 
 def _parameters(settings: Iterable[Setting]) -> tuple[dict[str, Any], ...]:
@@ -165,7 +136,25 @@ def _flag(setting: Setting) -> str:
 
 
 def _alternative(settings: Iterable[Setting]) -> str:
+    """`name=value name=value`, which `kubesight train` splits as a shell does."""
+    words = []
     for setting in settings:
-        for text in setting.values if setting.parameter else [setting.text]:
-            check_word(setting.name, text)
-    return " ".join(f"{setting.name}={setting.text}" for setting in settings)
+        for text in setting.values:
+            _word(setting.name, text)
+        words.append(f"{setting.name}={setting.text if setting.parameter else constant(setting.text)}")
+    return " ".join(words)
+
+
+def _word(name: str, text: str) -> str:
+    """`name=value` for a place where nothing can be quoted, since Katib puts it in.
+
+    Raises:
+        JobError: the value needs quotes.
+    """
+    if not text or not _PLAIN.fullmatch(text):
+        raise JobError(
+            f"{name} cannot vary over {text!r} beside other entries of search_space",
+            where="search_space",
+            hint="Katib puts such values in as words: use letters, digits and . , : / @ % + = - _ alone.",
+        )
+    return f"{name}={text}"

@@ -11,7 +11,7 @@ from kubesight.errors import JobError
 from kubesight.job.sections import Resources
 from kubesight.sweep.names import CONDITIONS_ANNOTATION, LIMITS_ANNOTATION, STOP_METRIC
 from kubesight.sweep.plan import Sweep
-from kubesight.tune.katib.arguments import EPOCHS, Arguments, arguments_of
+from kubesight.tune.katib.arguments import Arguments, arguments_of
 from kubesight.tune.katib.policies import settings_of
 from kubesight.tune.katib.texts import constant, number
 from kubesight.tune.katib.trial import trial_job
@@ -129,12 +129,6 @@ def _check(sweep: Sweep, output: str) -> None:
             where="output",
             hint="Name a folder of a volume under kubesight.resources.volumes.",
         )
-    if sweep.sampling.type == "hyperband" and sweep.policy and sweep.additions.early_stopping != "training":
-        raise JobError(
-            "Katib's hyperband stands still when Katib stops one of its trials early",
-            where="kubesight.sweep.early_stopping",
-            hint="Choose training, which ends trials by themselves, or no early_termination.",
-        )
     settings = [sweep.fixed, *(group.fixed for group in sweep.groups)]
     if any(each.get("validation_metric_type") == "none" for each in settings):
         raise JobError(
@@ -234,7 +228,11 @@ def _algorithm(sweep: Sweep) -> dict[str, Any]:
         "restart_strategy": sampling.restart_strategy,
     }
     if name == "hyperband":
-        settings |= {"r_l": sampling.max_resource, "resource_name": EPOCHS, "eta": sampling.reduction_factor}
+        settings |= {
+            "r_l": sampling.max_resource,
+            "resource_name": "number_of_epochs",
+            "eta": sampling.reduction_factor,
+        }
     given = [
         {"name": key, "value": value if isinstance(value, str) else number(value)}
         for key, value in settings.items()
@@ -287,12 +285,11 @@ def _trial_template(
         # A trial without a limit of its own cannot outlive the sweep, which Katib itself would never end.
         deadline_seconds=min(limits.trial_timeout_minutes or limits.timeout_minutes, limits.timeout_minutes) * 60,
     )
-    names = [*(parameter["name"] for parameter in arguments.parameters)]
     return {
         "retain": bool(sweep.policy and sweep.additions.early_stopping != "training"),
         "primaryContainerName": job.primary_container,
         "trialParameters": [
-            *({"name": name, "reference": name} for name in names),
+            *({"name": each["name"], "reference": each["name"]} for each in arguments.parameters),
             {"name": TRIAL_NAME, "reference": "${trialSpec.Name}"},
         ],
         "trialSpec": job.spec,

@@ -89,6 +89,9 @@ def _check_keys(source: Source, value: Any, fields: Mapping[str, Any], keys: Key
 def _check(source: Source, value: Any, annotation: Any, keys: Keys) -> None:
     annotation = _plain(annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        if "actual_instance" in annotation.model_fields:  # a quantity, or a port: a number or a text
+            _check_scalar(source, value, str | float, keys)
+            return
         name = annotation.__name__.removeprefix("V1beta1").rpartition("V1")[2]
         fields = {field.alias or key: field.annotation for key, field in annotation.model_fields.items()}
         _check_keys(source, value, fields, keys, f"{'an' if name[0] in 'AEIO' else 'a'} {name}")

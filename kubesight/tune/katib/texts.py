@@ -9,7 +9,6 @@ from typing import Any
 from kubesight.errors import JobError
 
 _BREAKS_JSON = re.compile(r"[\"\\\x00-\x1f]")
-_BREAKS_WORDS = re.compile(r"[\"\\\s'$`\x00-\x1f]")
 
 
 def text_of(value: Any) -> str:
@@ -57,18 +56,4 @@ def check_substitutable(name: str, text: str) -> None:
             f"{name} cannot vary over {text!r}",
             where="search_space",
             hint="Katib puts values into the trial as plain text: use none with quotes, $, backslashes or line ends.",
-        )
-
-
-def check_word(name: str, text: str) -> None:
-    """Refuse what cannot stand as `name=value` in a list of words.
-
-    Raises:
-        JobError: naming the setting.
-    """
-    if _BREAKS_WORDS.search(text) or not text:
-        raise JobError(
-            f"{name} cannot be {text!r} in one entry of a search space with several",
-            where="search_space",
-            hint="Such values are written as words without spaces, quotes, $ or backslashes.",
         )
