@@ -1,5 +1,6 @@
 """Pictures into batches; an augmented view depends on (seed, epoch, picture) alone."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -166,6 +167,15 @@ class _Keys(Sampler):
         return len(self.batches)
 
 
+def _leave_group(worker: int) -> None:
+    """Put a loader process into a group of its own.
+
+    A signal to the training's whole group (SIGTERM when a trial is to stop, Ctrl-C) is for the training, which finishes
+    its step and writes a checkpoint. Loaders that died of it at once would turn that into an error.
+    """
+    os.setpgid(0, 0)
+
+
 class PictureLoader(Generic[Batch]):
     """Loads batches with worker processes that live as long as the loader.
 
@@ -194,6 +204,7 @@ class PictureLoader(Generic[Batch]):
             persistent_workers=workers > 0,
             pin_memory=pin_memory,
             prefetch_factor=4 if workers else None,
+            worker_init_fn=_leave_group if workers else None,
         )
 
     def load(self, epoch: int, batches: Sequence[Sequence[int]]) -> Iterator[Batch]:
