@@ -24,7 +24,7 @@ def sweep_pipeline(
     engine: str = "",
     image: str = IMAGE,
     accelerator: str = "nvidia.com/gpu",
-    gpus: str = "0",
+    gpus: str = "1",
     cpu: str = "4",
     memory: str = "16Gi",
     node_selector: dict = {},  # noqa: B006

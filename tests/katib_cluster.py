@@ -48,7 +48,7 @@ class Cluster:
     """What the API keeps, and how it behaves.
 
     `refuse` maps (method, kind) to answers that are given instead, one after another: (status, message).
-    `play` is called with the cluster and the Experiment after each time somebody looked at it.
+    `play` is called with the cluster and the Experiment each time somebody looks at it, before it is shown.
     """
 
     objects: dict[tuple[str, str, str], dict[str, Any]] = field(default_factory=dict)
@@ -149,16 +149,16 @@ class _Handler(BaseHTTPRequestHandler):
                 if (where, sort) == (namespace, kind) and each["metadata"]["labels"].get(label[0]) == label[1]
             ]  # fmt: skip
             self._answer(200, {"items": items})
-        elif (namespace, kind, name) not in objects:
+            return
+        if kind == "experiments" and self.command == "GET" and (namespace, kind, name) in objects:
+            self.cluster.play(self.cluster, objects[(namespace, kind, name)])
+        if (namespace, kind, name) not in objects:
             self._say(404, f'{kind}.kubeflow.org "{name}" not found')
         elif self.command == "DELETE":
             del objects[(namespace, kind, name)]
             self._answer(200, {"kind": "Status", "status": "Success"})
         else:
-            found = json.loads(json.dumps(objects[(namespace, kind, name)]))
-            self._answer(200, found)
-            if kind == "experiments":
-                self.cluster.play(self.cluster, objects[(namespace, kind, name)])
+            self._answer(200, objects[(namespace, kind, name)])
 
     do_GET = do_POST = do_DELETE = _handle
 

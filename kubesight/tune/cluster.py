@@ -56,7 +56,7 @@ class ClusterResult:
         best: the best trial with its parameters and metrics; None when no trial has the objective.
         trials: all of them, in the order they were made.
         status: the Experiment's, as Katib wrote it last.
-        reason: why the sweep ended, a sentence: Katib's, or of the limit of the sweep's own that was met.
+        reason: why the sweep ended, one word: Katib's, `ExperimentTimeout` or `ExperimentNotImproving`.
         error: why it failed, with the end of a failed trial's log; None when it did not.
     """
 
@@ -68,7 +68,7 @@ class ClusterResult:
     error: ClusterError | None
 
 
-def experiment_name(base: str, run: str) -> str:
+def name_of_run(base: str, run: str) -> str:
     """A name for the Experiment of one run: the same for the same run, another for any other.
 
     Args:
@@ -216,7 +216,7 @@ def _result(api: KatibApi, document: Mapping[str, Any], ending: Ending | None) -
         # Katib knows nothing of these limits; the record of the sweep says it as it does for Katib's own.
         condition = {"type": "Succeeded", "status": "True", "reason": ending.reason, "message": ending.message}
         found["status"].setdefault("conditions", []).append(condition)
-    reason = condition.get("message") or condition.get("reason", "")
+    reason = condition.get("reason", "")
     best = best_of(trials, maximize=objective["type"] == "maximize")
     error = None
     if condition.get("type") == "Failed":

@@ -19,13 +19,13 @@ from kubesight.job.sections import Volume
 from kubesight.storage.files import atomic_file, write_json
 from kubesight.sweep.curves import read_curves
 from kubesight.sweep.plan import Sweep
-from kubesight.tune.cluster import ClusterResult, experiment_name, run_on_cluster
+from kubesight.tune.cluster import ClusterResult, name_of_run, run_on_cluster
 from kubesight.tune.cluster_api import in_cluster
 from kubesight.tune.katib.experiment import read_experiment
 from kubesight.tune.katib.render import experiment_of, to_yaml
 from kubesight.tune.records import EXPERIMENT_FILE, STATUS_FILE, TRIALS_FILE, TRIALS_FOLDER, Trial
 from kubesight.tune.report import write_report
-from kubesight.tune.runner import run_sweep
+from kubesight.tune.runner import SweepResult, run_sweep
 
 log = logging.getLogger("kubesight")
 
@@ -41,7 +41,7 @@ class Tuned:
         best: the best trial.
         trials: all of them, in the order they were made.
         metric: the primary metric.
-        varied: the settings that the sweep chose, by canonical name.
+        varied: the settings that the sweep chose beside the model, by canonical name.
         reason: why the sweep ended.
         model: the best trial's model folder.
         report: the sweep's page.
@@ -97,7 +97,7 @@ def tune(
     sweep = sweep_of(loaded)
     if engine == "katib" or (not engine and in_cluster()):
         volumes = loaded.kubesight.resources.volumes
-        sweep = replace(sweep, name=experiment_name(sweep.name or "sweep", run))
+        sweep = replace(sweep, name=name_of_run(sweep.name or "sweep", run))
         place = _shared_folder(folder, volumes) / str(sweep.name)
         _check_pictures(training_data, volumes)
         document = _document(loaded, sweep, place, training_data, validation_data)
@@ -180,7 +180,7 @@ def _shared_folder(folder: str, volumes: Sequence[Volume]) -> Path:
 
 def _check_pictures(data: str, volumes: Sequence[Volume]) -> None:
     """Warn when pictures lie in a folder that trials do not have, unless their image brings it."""
-    url = next(iter(Dataset(data))).image_url
+    url = next(iter(Dataset(data).rows())).image_url
     path = url.removeprefix("file://")
     if path.startswith("/") and not any(Path(path).is_relative_to(volume.path) for volume in volumes):
         log.warning(
@@ -191,13 +191,16 @@ def _check_pictures(data: str, volumes: Sequence[Volume]) -> None:
 def _on_cluster(document: dict[str, Any], sweep: Sweep, place: Path) -> Tuned:
     with atomic_file(place / EXPERIMENT_FILE, "w") as stream:
         stream.write(to_yaml(document))
+    trials = place / TRIALS_FOLDER
+    trials.mkdir(exist_ok=True)
+    # Trials run as another user than this step does, perhaps.
+    trials.chmod(0o777)
     result = run_on_cluster(document)
     _write_records(result, sweep.metric, place)
     report = write_report(place)
     if result.error is not None:
         raise result.error
-    assert result.best is not None, "a result without a best trial has an error"
-    return _tuned(result.name, result.best, result.trials, sweep, result.reason, report)
+    return _tuned(result.name, result, sweep, report)
 
 
 def _write_records(result: ClusterResult, metric: str, place: Path) -> None:
@@ -220,11 +223,13 @@ def _here(document: dict[str, Any], sweep: Sweep, place: Path) -> Tuned:
         raise SystemExit("the sweep was stopped before its end; started again, it goes on")
     report = write_report(place)
     if result.best is None or result.status["conditions"][-1]["type"] == "Failed":
-        raise JobError(f"the sweep failed: {result.reason}", where=str(place), hint=f"{report} shows why.")
-    return _tuned(experiment.name, result.best, result.trials, sweep, result.reason, report)
+        raise JobError(f"the sweep failed: {_said(result)}", where=str(place), hint=f"{report} shows why.")
+    return _tuned(experiment.name, result, sweep, report)
 
 
-def _tuned(name: str, best: Trial, trials: list[Trial], sweep: Sweep, reason: str, report: Path) -> Tuned:
+def _tuned(name: str, result: SweepResult | ClusterResult, sweep: Sweep, report: Path) -> Tuned:
+    best = result.best
+    assert best is not None, "a sweep without a best trial is an error before this"
     model = Path(best.folder) / "model"
     if not model.is_dir():
         raise ModelError(
@@ -232,5 +237,11 @@ def _tuned(name: str, best: Trial, trials: list[Trial], sweep: Sweep, reason: st
             where=str(model),
             hint="On a cluster the claim must allow many pods to write (ReadWriteMany).",
         )
-    varied = dict.fromkeys(name for group in sweep.groups for name in ("model_name", *group.fixed, *group.parameters))
-    return Tuned(name, best, trials, sweep.metric, tuple(varied), reason, model, report)
+    varied = dict.fromkeys(setting for group in sweep.groups for setting in (*group.fixed, *group.parameters))
+    varied.pop("model_name", None)
+    return Tuned(name, best, result.trials, sweep.metric, tuple(varied), _said(result), model, report)
+
+
+def _said(result: SweepResult | ClusterResult) -> str:
+    """Why a sweep is over, in a sentence where there is one."""
+    return result.status["conditions"][-1].get("message") or result.reason

@@ -18,7 +18,7 @@ from katib_cluster import Cluster, katib_cluster, now, trial
 
 from kubesight.errors import ClusterError
 from kubesight.sweep.progress import stalled
-from kubesight.tune.cluster import experiment_name, run_on_cluster
+from kubesight.tune.cluster import name_of_run, run_on_cluster
 from kubesight.tune.cluster_api import RULES, KatibApi, in_cluster, missing_role
 
 NAME = "cats-1"
@@ -73,7 +73,7 @@ def test_an_experiment_is_followed_to_its_end_and_deleted(cluster: Cluster, capl
         ("cats-1-b", 0, "Succeeded", 30.0),
         ("cats-1-c", 1, "EarlyStopped", 30.0),
     ]
-    assert result.reason == "Experiment has reached max trials"
+    assert result.reason == "ExperimentMaxTrialsReached"
     assert result.error is None
     assert cluster.experiment(NAME) is None
     assert "cats-1: Running, 2 running" in caplog.messages
@@ -114,9 +114,9 @@ def test_time_is_up_from_the_experiments_beginning(cluster: Cluster) -> None:
     cluster.objects[("team", "experiments", NAME)] = mine
     cluster.add_trials(NAME, trial("a", "Succeeded", 0.8), trial("b", "Running"))
     result = run(document=started)
-    assert result.reason == "the sweep has had its 60 seconds"
+    assert result.reason == "ExperimentTimeout"
     assert result.best.name == "a"
-    assert result.status["conditions"][-1]["reason"] == "ExperimentTimeout"
+    assert result.status["conditions"][-1]["message"] == "the sweep has had its 60 seconds"
     assert cluster.deleted() == [NAME]
     assert ("POST", "/apis/kubeflow.org/v1beta1/namespaces/team/experiments") in cluster.requests
 
@@ -131,7 +131,8 @@ def test_a_sweep_that_no_longer_improves_is_ended(cluster: Cluster) -> None:
 
     cluster.play = play
     result = run(document=document(no_improvement_trials=2))
-    assert result.reason == "no improvement in 2 trials"
+    assert result.reason == "ExperimentNotImproving"
+    assert result.status["conditions"][-1]["message"] == "no improvement in 2 trials"
     assert len(result.trials) in (4, 5)
     assert cluster.experiment(NAME) is None
 
@@ -369,10 +370,10 @@ def test_a_killed_step_that_is_started_again_follows_it_on(cluster: Cluster) -> 
 
 @pytest.mark.parametrize("base", ["Cats & Dogs, second try with a very long description", "7", "", "-x-", "ünï"])
 def test_names_are_katibs_and_differ_by_run(base: str) -> None:
-    name = experiment_name(base, "run-1")
+    name = name_of_run(base, "run-1")
     assert re.fullmatch("[a-z]([-a-z0-9]*[a-z0-9])?", name)
     assert len(name) <= 40
-    assert name == experiment_name(base, "run-1") != experiment_name(base, "run-2")
+    assert name == name_of_run(base, "run-1") != name_of_run(base, "run-2")
 
 
 def test_no_cluster_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
