@@ -91,7 +91,7 @@ class YamlFile:
                 loader.dispose()
 
     def _choose(self, loader: _Loader, wanted: Callable[[Any], bool]) -> yaml.Node | None:
-        documents: list[tuple[yaml.Node, Any]] = []
+        documents: list[tuple[yaml.Node | None, Any]] = []
         while loader.check_node():
             node = loader.get_node()
             documents.append((node, loader.construct_document(node)))

@@ -1,9 +1,9 @@
 """Hyperband: many configurations with few resources, the best of them again with more.
 
-L. Li et al., "Hyperband: A Novel Bandit-Based Approach to Hyperparameter Optimization", JMLR 18 (2018), algorithm 1, with
-Katib's settings (`r_l`: the most resources, `eta`: the factor, `resource_name`: the parameter that gets them) and its
-rounding up of the number that goes on. Unlike Katib's, the first bracket has the paper's size and not that of the first
-request, a failed trial does not block its bracket, and slots that wait for a rung start on the next bracket.
+L. Li et al., "Hyperband: A Novel Bandit-Based Approach to Hyperparameter Optimization", JMLR 18 (2018), algorithm 1,
+with Katib's settings (`r_l`: the most resources, `eta`: the factor, `resource_name`: the parameter that gets them) and
+its rounding up of the number that goes on. Unlike Katib's, the first bracket has the paper's size and not that of the
+first request, a failed trial does not block its bracket, and slots that wait for a rung start on the next bracket.
 """
 
 import math

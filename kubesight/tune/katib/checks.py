@@ -20,6 +20,7 @@ from kubesight.tune.katib.template import Template, TrialParameter, meta_referen
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _TWO_GROUPS = re.compile(r".*\(.*\).*\(.*\).*")
+_NOT_RE2 = re.compile(r"\(\?<?[=!]|\\[1-9]|\(\?P=")
 _BATCH = ('status.conditions.#(type=="{}")#|#(status=="True")#', ("Complete", "Failed"))
 _KUBEFLOW = ('status.conditions.#(type=="{}")#|#(status=="True")#', ("Succeeded", "Failed"))
 CONDITIONS: Mapping[tuple[str, str], tuple[str, tuple[str, str]]] = {
@@ -52,8 +53,8 @@ def check_counts(source: Source) -> tuple[int, int | None, int | None]:
     parallel = spec.get("parallelTrialCount")
     most, failed = spec.get("maxTrialCount"), spec.get("maxFailedTrialCount")
     for key, value, least in (
-        ("parallelTrialCount", parallel, 1),
         ("maxTrialCount", most, 1),
+        ("parallelTrialCount", parallel, 1),
         ("maxFailedTrialCount", failed, 0),
     ):
         if value is not None and value < least:
@@ -240,5 +241,7 @@ def check_filters(source: Source, keys: Keys, filters: list[str]) -> None:
             raise source.error(place, f"{text!r} is no regular expression: {error}") from error
         if not _TWO_GROUPS.fullmatch(text):
             raise source.error(place, f"{text!r} has no two groups", "Write (name) and (value).")
+        if _NOT_RE2.search(text):
+            raise source.error(place, f"{text!r} has a look-around or a back reference, which Go does not know")
         if ";" in text:
             raise source.error(place, f"{text!r} has a semicolon, at which Katib cuts it in two")
