@@ -26,7 +26,7 @@ def sortable(columns: Sequence[str], rows: Iterable[tuple[int | None, Sequence[o
         bool(body) and all(_is_number(cells[i]) or cells[i] is None for _, cells in body) for i in range(len(columns))
     ]
     head = join(
-        f'<th{" class=n" if right else ""}><button type="button">{escape(name)}</button></th>'
+        Html(f'<th class="{"n" if right else "t"}"><button type="button">{escape(name)}</button></th>')
         for right, name in zip(flush, columns, strict=True)
     )
     lines = (_row(run, join(map(_cell, cells, flush))) for run, cells in body)
