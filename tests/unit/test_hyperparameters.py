@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from kubesight.dataset import Task
 from kubesight.errors import HyperparameterError, ModelError
 from kubesight.hyperparameters import TABLE, Hyperparameter, parse_flags, resolve, rows_for
+from kubesight.hyperparameters.coerce import coerce
 from kubesight.hyperparameters.page import reference_markdown, reference_table
 from kubesight.hyperparameters.resolve import settle
 from kubesight.hyperparameters.search_space import Choice, Uniform
@@ -333,3 +334,22 @@ def test_importing_the_table_loads_no_framework() -> None:
     heavy = "('torch', 'pydantic', 'numpy', 'yaml')"
     code = f"import sys, kubesight.hyperparameters; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@given(st.floats(0, 1))
+def test_a_number_may_be_given_by_its_distance_from_one(distance: float) -> None:
+    row = next(row for row in rows_for("seresnext", Task.CLASSIFICATION) if row.name == "momentum")
+    assert coerce(row, f"1-{distance!r}") == 1 - distance
+
+
+def test_distances_from_one() -> None:
+    def momentum(value: str) -> float:
+        return resolve("seresnext", Task.CLASSIFICATION, {"momentum": value})["momentum"]
+
+    assert momentum("1-1e-3") == 0.999
+    assert momentum("1-.25") == 0.75
+    for wrong in ("1-2", "1--0.5", "1-+0.5", "1-", "1-x", "1-0.1-0.1", "2-1.5", "1 - 0.5"):
+        with pytest.raises(HyperparameterError, match="must be a number in"):
+            momentum(wrong)
+    with pytest.raises(HyperparameterError, match="must be an integer"):
+        resolve("seresnext", Task.CLASSIFICATION, {"number_of_epochs": "1-0"})

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import statistics
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from kubesight.hyperparameters.search_space import (
     RandInt,
     ReverseLogUniform,
     Uniform,
+    in_base,
     parse,
     typed,
 )
@@ -105,6 +107,9 @@ def test_endpoints(distribution: Distribution, ends: tuple[float, ...]) -> None:
         ("quniform(0, 1, 0)", "quniform: q is 0, but must be > 0"),
         ("normal(0, 0)", "normal: sigma is 0, but must be > 0"),
         ("qnormal(0, 1, -1)", "qnormal: q is -1"),
+        ("loguniform(-710, 0)", "loguniform: exp(-710) is 0; the ends of a logarithmic range are logarithms"),
+        ("loguniform(0, 710)", "loguniform: exp(710) is too large a number"),
+        ("lognormal(700, 4)", "lognormal: exp(700 +- 3 * 4) are 0 or too large"),
         ("randint(0)", "randint: upper is 0, but must be a whole number >= 1"),
         ("randint(2.5)", "randint: upper is 2.5"),
         ("reverseloguniform(0.5, 1)", "reverseloguniform: a reverse logarithmic range must lie in [0, 1)"),
@@ -128,6 +133,13 @@ def test_wrong_expressions(expression: Any, message: str) -> None:
         ("learning_rate", "loguniform(0.001, 0.1)", "learning_rate is 1.0010005"),
         ("learning_rate", "loguniform(0, 1000)", "too large a number"),
         ("learning_rate", "normal(2, 0.1)", "learning_rate is 2.0"),
+        ("learning_rate", "normal(0.1, 0.1)", "learning_rate: 16% of normal(0.1, 0.1) is not in [0, 1]"),
+        ("learning_rate", "lognormal(-1, 1)", "learning_rate: 16% of lognormal(-1, 1) is not in [0, 1]"),
+        ("training_batch_size", "qnormal(2, 3, 1)", "training_batch_size: 31% of normal(2, 3) is not >= 1"),
+        ("training_batch_size", "qloguniform(0, 64, 1)", "training_batch_size: loguniform draws numbers up to 6.2"),
+        ("learning_rate", "loguniform(-3, 0.1)", "What loguniform is given are logarithms: from 0.001 to 0.1 is"),
+        ("momentum", "choice(0.9, 0.90)", "momentum: 0.9 stands twice in choice"),
+        ("layers_to_freeze", "choice(none, 2, None)", "layers_to_freeze: None stands twice"),
         ("number_of_epochs", "uniform(1, 10)", "a whole number, which uniform does not draw"),
         ("number_of_epochs", "quniform(1, 10, 0.5)", "a whole number, which uniform does not draw"),
         ("number_of_epochs", "randint(10)", "number_of_epochs is 0"),
@@ -154,3 +166,49 @@ def test_no_text_breaks_the_parser(text: str) -> None:
     for expression in (text, f"choice({text})", f"uniform({text})"):
         with contextlib.suppress(HyperparameterError):
             assert isinstance(parse(expression), Distribution)
+
+
+@pytest.mark.parametrize(
+    ("expression", "size"),
+    [
+        ("choice(1, 2, 3)", 3),
+        ("randint(5)", 5),
+        ("uniform(0.1, 0.1)", 1),
+        ("uniform(0.1, 0.2)", math.inf),
+        ("quniform(0, 1, 0.25)", 5),  # 0, 0.25, 0.5, 0.75, 1
+        ("quniform(6, 14, 10)", 1),  # both ends round to 10
+        ("loguniform(-3, -3)", 1),
+        ("qloguniform(0, 2, 1)", 7),  # exp(2) = 7.39: 1 to 7
+        ("reverseloguniform(0.9, 0.9)", 1),
+        ("normal(0, 1)", math.inf),
+        ("qlognormal(0, 1, 1)", math.inf),
+    ],
+)
+def test_sizes(expression: str, size: float) -> None:
+    assert parse(expression).size() == size
+
+
+@given(
+    mu=st.floats(-3, 3), sigma=st.floats(0.01, 3), low=st.none() | st.floats(-5, 5), high=st.none() | st.floats(-5, 5)
+)
+def test_the_share_outside_is_that_of_the_normal_distribution(
+    mu: float, sigma: float, low: float | None, high: float | None
+) -> None:
+    bell = statistics.NormalDist(mu, sigma)
+    below = 0.0 if low is None else bell.cdf(low)
+    above = 0.0 if high is None else 1 - bell.cdf(high)
+    assert Normal(mu, sigma).share_outside(low, high) == pytest.approx(below + above, abs=1e-12)
+    positive = LogNormal(mu, sigma).share_outside(
+        None if low is None else math.exp(low), None if high is None else math.exp(high)
+    )
+    assert positive == pytest.approx(below + above, abs=1e-9)
+    assert LogNormal(mu, sigma).share_outside(0, None) == 0
+    stepped = Normal(mu, sigma, 1.0).share_outside(low, high)
+    assert stepped <= Normal(mu, sigma).share_outside(low, high)
+
+
+def test_logarithms_to_another_base() -> None:
+    assert in_base(LogUniform(-3, -1), 10).endpoints() == pytest.approx((0.001, 0.1))
+    assert in_base(LogUniform(3, 6, 2), 2).endpoints() == (8, 64)
+    assert in_base(LogNormal(-2, 1), 10).endpoints() == pytest.approx((0.01,))
+    assert in_base(Uniform(-3, -1), 10) == Uniform(-3, -1)

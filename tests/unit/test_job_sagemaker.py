@@ -174,7 +174,7 @@ def test_other_models_keep_their_names(name: str) -> None:
             {"hyperparameter_ranges": {"dropout_rate": {"MinValue": 0, "MaxValue": 1, "ScalingType": "Logarithmic"}}},
             "dropout_rate from 0 to 1 cannot be scaled as Logarithmic",
         ),
-        ({"hyperparameter_ranges": {"dropout_rate": [0.1]}, "strategy": "Magic"}, "the strategy is 'Magic', but must be"),
+        ({"hyperparameter_ranges": {"dropout_rate": [0.1]}, "strategy": "Magic"}, "the strategy is 'Magic', but"),
         ({"hyperparameter_ranges": {"dropout_rate": [0.1]}, "early_stopping_type": "On"}, "must be Off or Auto"),
         ({"hyperparameter_ranges": {"epoch": [1]}}, "unknown hyperparameter 'epoch'. Did you mean"),
         ({"kubesight": 3}, "kubesight is 3, but must be a mapping"),
