@@ -1,10 +1,12 @@
 """The jobs of trials: what a pod gets, for each kind of job."""
 
+import json
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kubernetes.client import ApiClient
 from kubernetes.utils.quantity import parse_quantity
 
 from kubesight.errors import JobError
@@ -255,3 +257,20 @@ def test_canonical_quantities_are_the_same_amount(count: int, suffix: str) -> No
     text = canonical(f"{count}{suffix}")
     assert parse_quantity(text) == parse_quantity(f"{count}{suffix}")
     assert canonical(text) == text
+
+
+class _Response:
+    """What the client's reader takes."""
+
+    def __init__(self, value: Any) -> None:
+        self.data = json.dumps(value)
+
+
+@pytest.mark.parametrize("asked", [{}, EVERYTHING])
+def test_typed_objects_keep_every_field(asked: dict[str, Any]) -> None:
+    """Katib's webhook refuses a Job of which its typed Job would write anything otherwise."""
+    client = ApiClient()
+    spec = job(**asked)
+    assert client.sanitize_for_serialization(client.deserialize(_Response(spec), "V1Job")) == spec
+    template = job("PyTorchJob", **asked)["spec"]["pytorchReplicaSpecs"]["Master"]["template"]
+    assert client.sanitize_for_serialization(client.deserialize(_Response(template), "V1PodTemplateSpec")) == template

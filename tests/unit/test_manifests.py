@@ -1,0 +1,142 @@
+"""The ready manifests: each Experiment is what `kubesight experiment` prints, and every overlay can be applied."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kubeflow_katib_api.models.v1beta1_experiment import V1beta1Experiment
+
+from kubesight.job import load_job
+from kubesight.job.plan import sweep_of
+from kubesight.tune.katib.experiment import read_experiment
+from kubesight.tune.katib.render import experiment_of, to_yaml
+
+KATIB = Path(__file__).parents[2] / "manifests" / "katib"
+BASE = KATIB / "base"
+JOBS = sorted((KATIB / "jobs").glob("*.yaml"), key=lambda path: path.stem)
+OVERLAYS = ["aks", "bare-metal", "eks", "gke"]
+
+POOLS: dict[str, tuple[dict[str, str], list[dict[str, str]]]] = {
+    "gke": (
+        {"cloud.google.com/gke-accelerator": "nvidia-l4"},
+        [{"key": "nvidia.com/gpu", "operator": "Equal", "value": "present", "effect": "NoSchedule"}],
+    ),
+    "aks": (
+        {"kubernetes.azure.com/accelerator": "nvidia"},
+        [{"key": "sku", "operator": "Equal", "value": "gpu", "effect": "NoSchedule"}],
+    ),
+    "eks": (
+        {"eks.amazonaws.com/instance-gpu-manufacturer": "nvidia"},
+        [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+    ),
+    "bare-metal": (
+        {"nvidia.com/gpu.present": "true"},
+        [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+    ),
+}
+
+
+def rendered(job_file: Path) -> str:
+    """What `kubesight experiment JOB` prints, trials beside the data."""
+    job = load_job(job_file)
+    assert job.validation_data is not None
+    document = experiment_of(
+        sweep_of(job),
+        training_data=job.training_data.path,
+        validation_data=job.validation_data.path,
+        output=f"/data/sweeps/{job.name}",
+        weights=job.kubesight.model.weights,
+        resources=job.kubesight.resources,
+    )
+    return to_yaml(document)
+
+
+@pytest.fixture(autouse=True)
+def _default_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBESIGHT_IMAGE_REGISTRY", raising=False)
+
+
+def kustomized(folder: Path) -> list[dict[str, Any]]:
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not installed")
+    result = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "deprecated" not in result.stderr
+    return list(yaml.safe_load_all(result.stdout))
+
+
+def pod_of(document: dict[str, Any]) -> dict[str, Any]:
+    return document["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]
+
+
+def test_every_task_has_one() -> None:
+    assert [job.stem for job in JOBS] == [
+        "image-classification",
+        "image-classification-multilabel",
+        "instance-segmentation",
+        "object-detection",
+    ]
+    assert sorted(path.name for path in BASE.glob("*.yaml")) == sorted(
+        [*(job.name for job in JOBS), "kustomization.yaml"]
+    )
+
+
+@pytest.mark.parametrize("job_file", JOBS, ids=lambda path: path.stem)
+def test_experiments_are_what_the_command_prints(job_file: Path) -> None:
+    """When this fails after a change of the renderer, write the files again with `kubesight experiment`."""
+    written = BASE / job_file.name
+    assert written.read_text(encoding="utf-8") == rendered(job_file)
+    assert read_experiment(written).name == job_file.stem
+
+
+@pytest.mark.parametrize("name", ["base", *(f"overlays/{name}" for name in OVERLAYS)])
+def test_kubectl_renders_them(name: str) -> None:
+    documents = kustomized(KATIB / name)
+    assert sorted(each["metadata"]["name"] for each in documents) == [job.stem for job in JOBS]
+    for document in documents:
+        assert document["kind"] == "Experiment"
+        assert V1beta1Experiment.from_dict(json.loads(json.dumps(document))).to_dict() == document  # type: ignore[union-attr]
+        read_experiment(document)
+        # What `kubectl apply -k ... -l kubesight/task=...` chooses one by.
+        assert document["metadata"]["labels"]["kubesight/task"].endswith(document["metadata"]["name"].replace("-", "_"))
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_overlays_send_trials_to_the_gpu_pool(name: str) -> None:
+    base = {each["metadata"]["name"]: each for each in kustomized(KATIB / "base")}
+    for document in kustomized(KATIB / "overlays" / name):
+        selector, tolerations = POOLS[name]
+        pod = pod_of(document)
+        assert pod.pop("nodeSelector") == selector
+        assert pod.pop("tolerations") == tolerations
+        assert document["metadata"].pop("namespace") == "kubeflow-user-example-com"
+        # Nothing else differs.
+        assert document == base[document["metadata"]["name"]]
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_namespace_image_and_claim_are_one_line_each(name: str, tmp_path: Path) -> None:
+    """What README says to change, changed."""
+    shutil.copytree(KATIB, tmp_path / "katib")
+    file = tmp_path / "katib" / "overlays" / name / "kustomization.yaml"
+    text = file.read_text(encoding="utf-8")
+    for old, new in [
+        (r"^namespace: .*$", "namespace: my-team"),
+        (r"newName: .*$", "newName: registry.example.org/kubesight-torch"),
+        (r"newTag: .*$", 'newTag: "7"'),
+        (r"value: kubesight-data$", "value: my-pictures"),
+    ]:
+        text, count = re.subn(old, new, text, flags=re.MULTILINE)
+        assert count == 1
+    file.write_text(text, encoding="utf-8")
+    for document in kustomized(file.parent):
+        assert document["metadata"]["namespace"] == "my-team"
+        pod = pod_of(document)
+        assert pod["containers"][0]["image"] == "registry.example.org/kubesight-torch:7"
+        claims = [volume["persistentVolumeClaim"]["claimName"] for volume in pod["volumes"] if "emptyDir" not in volume]
+        assert claims == ["my-pictures"]
