@@ -7,6 +7,7 @@ started can be found; its number alone would not do, since numbers are used agai
 import logging
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from kubesight.tune.processes import signal_group
@@ -21,10 +22,11 @@ _STATE, _SESSION, _START = 0, 3, 19  # fields of /proc/PID/stat behind the comma
 
 
 def remember(folder: Path, pid: int) -> None:
-    """Write down which process a trial is."""
+    """Write down which process a trial is; where that cannot be done, a leftover will not be found."""
     fields = _fields(pid)
     if fields:
-        (folder / PROCESS_FILE).write_text(f"{pid} {fields[_START]}\n")
+        with suppress(OSError):
+            (folder / PROCESS_FILE).write_text(f"{pid} {fields[_START]}\n")
 
 
 def end_leftover(folder: Path, name: str) -> None:

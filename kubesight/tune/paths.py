@@ -95,10 +95,10 @@ def _replace_in_script(text: str, paths: Mapping[str, Path]) -> str:
     pattern = _pattern(paths)
     if pattern is None:
         return text
-    parts, end, quote = [], 0, ""
+    parts, end, quotes = [], 0, [""]
     for found in pattern.finditer(text):
-        quote = _quote_after(text[end : found.start()], quote)
-        parts += [text[end : found.start()], _escaped(str(paths[found[0]]), quote)]
+        quotes = _quotes_after(text[end : found.start()], quotes)
+        parts += [text[end : found.start()], _escaped(str(paths[found[0]]), quotes[-1])]
         end = found.end()
     return "".join([*parts, text[end:]])
 
@@ -121,19 +121,28 @@ def _script_index(argv: tuple[str, ...]) -> int | None:
     return None
 
 
-def _quote_after(text: str, quote: str) -> str:
-    """Inside which quotes a shell is after `text`, when it was inside `quote` before: a single, a double, or none."""
-    escaped = False
+def _quotes_after(text: str, quotes: list[str]) -> list[str]:
+    """Inside which quotes a shell is after `text`, when it was inside `quotes` before.
+
+    A single, a double or no quote for the text itself, and one more for every `$(` that is open; the last one counts.
+    """
+    quotes, escaped, before = list(quotes), False, ""
     for character in text:
+        quote = quotes[-1]
         if escaped:
             escaped = False
         elif character == "\\" and quote != "'":
             escaped = True
+        elif quote != "'" and character == "(" and (before == "$" or (len(quotes) > 1 and not quote)):
+            quotes.append("")
+        elif character == ")" and len(quotes) > 1 and not quote:
+            quotes.pop()
         elif character == quote:
-            quote = ""
+            quotes[-1] = ""
         elif character in "'\"" and not quote:
-            quote = character
-    return quote
+            quotes[-1] = character
+        before = character
+    return quotes
 
 
 def _escaped(path: str, quote: str) -> str:
