@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from kubesight.dataset.rows import Task
@@ -24,8 +25,13 @@ def rows_for(model_name: str, task: Task) -> list[Hyperparameter]:
     Raises:
         ModelError: the model is unknown or does not do the task.
     """
-    spec = _model(model_name, task)
-    return [row.for_model(spec, task) for row in TABLE.values() if row.applies.holds(spec, task)]
+    return list(_rows(_model(model_name, task), task))
+
+
+@lru_cache(maxsize=256)
+def _rows(spec: ModelSpec, task: Task) -> tuple[Hyperparameter, ...]:
+    """Kept, since a search space is settled once for each of its models and values."""
+    return tuple(row.for_model(spec, task) for row in TABLE.values() if row.applies.holds(spec, task))
 
 
 def resolve(model_name: str, task: Task, given: Mapping[str, Any], *, places: Places | None = None) -> dict[str, Any]:
