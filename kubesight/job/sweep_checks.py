@@ -197,8 +197,10 @@ def _on_sampling(sweep: Sweep) -> Found:
     if shaped and (sampling.type in ("cmaes", "hyperband") or sampling.rule == "sobol"):
         name = "sobol" if sampling.rule else sampling.type
         yield _SAMPLING, f"Katib's {name} draws logarithmic and normal ranges evenly between their ends."
-    if sampling.rule == "sobol" and sampling.seed is not None:
+    if sampling.seed is not None and sampling.rule == "sobol":
         yield (*_SAMPLING, "seed"), "Katib's sobol has no seed: there every sweep starts with the same points."
+    if sampling.seed is not None and sampling.type == "hyperband":
+        yield (*_SAMPLING, "seed"), "Katib's hyperband has no seed: there every sweep is another one."
     if sampling.logbase is not None and not any(isinstance(values, LogUniform | LogNormal) for values in kinds):
         yield (*_SAMPLING, "logbase"), "logbase has no effect here: nothing has a logarithmic range."
     if sampling.type in ("bayesian", "tpe") and 1 < limits.max_trials == limits.max_concurrent_trials:
