@@ -159,7 +159,9 @@ for (const chart of document.querySelectorAll('svg.par')) {
       from = place(event).y; axis.setPointerCapture(event.pointerId); event.stopPropagation();
     });
     axis.addEventListener('pointermove', event => {
-      if (from !== null && Math.abs(place(event).y - from) > 3) choose(i, from, place(event).y);
+      if (from === null) return;
+      event.stopPropagation();
+      if (Math.abs(place(event).y - from) > 3) choose(i, from, place(event).y);
     });
     axis.addEventListener('pointerup', event => {
       if (from !== null && Math.abs(place(event).y - from) <= 3) {

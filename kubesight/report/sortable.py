@@ -52,10 +52,16 @@ def _is_number(cell: object) -> bool:
     return isinstance(cell, numbers.Real) and not isinstance(cell, bool)
 
 
+def _shown(value: numbers.Real) -> str:
+    """Small numbers with three digits that count: rates of learning differ far behind the point."""
+    size = abs(float(value))
+    return f"{float(value):.3g}" if 1e-5 <= size < 0.1 else number(value)
+
+
 def _cell(value: object, right: bool) -> Html:
     kind = ' class="n"' if right else ""
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
-        return Html(f'<td{kind} data-v="{float(value)!r}">{escape(number(value))}</td>')
+        return Html(f'<td{kind} data-v="{float(value)!r}">{escape(_shown(value))}</td>')
     if value is None:
         return Html(f'<td{kind} data-v="">{escape(number(None))}</td>')
     # Long texts break into lines; names and numbers do not.

@@ -73,7 +73,9 @@ def importance(settings: Mapping[str, Column], values: Sequence[float | None]) -
         partner, joint = _best_partner(name, alone, pairs)
         chance = _chance(labels, results, alone[name], total)
         found.append(Importance(name, alone[name], chance, partner, joint, int((labels >= 0).sum())))
-    return sorted(found, key=lambda each: -max(each.share, each.joint / 2))
+    # What only two settings together explain counts half for either.
+    more = {each.setting: each.joint - each.share - alone[each.partner] for each in found if each.partner}
+    return sorted(found, key=lambda each: -each.share - more.get(each.setting, 0.0) / 2)
 
 
 def _tamed(results: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from kubesight.tune.report_tables import best_settings, decisions, failures, tri
 from kubesight.tune.report_words import WORDS, duration, short
 
 REPORT_FILE = "report.html"
+_STRATEGIES = {"min": "least", "max": "greatest", "latest": "last"}
 _SCATTERS = 6
 _AXES = 12
 
@@ -111,22 +112,15 @@ def _counted(sweep: SweepRecord) -> str:
 
 
 def _tiles(sweep: SweepRecord) -> list[tuple[str, object]]:
-    strategy = sweep.experiment.strategies.get(sweep.experiment.metric, "")
-    kind = {
-        "max": ", best of a trial's reports",
-        "min": ", best of a trial's reports",
-        "latest": ", a trial's last report",
-    }
     found: list[tuple[str, object]] = []
     if sweep.best is not None:
-        said = f"best {sweep.experiment.metric}{kind.get(strategy, '')}"
-        found += [(said, sweep.best.value), (f"best trial ({sweep.best.name})", f"#{sweep.best.number}")]
+        found += [(f"best {sweep.experiment.metric}", sweep.best.value), ("best trial", f"#{sweep.best.number}")]
     found += [(word, sweep.counts[condition]) for condition, word in WORDS.items() if sweep.counts[condition]]
     if (wall := sweep.wall_seconds) is not None:
         found.append(("wall time", duration(wall)))
-    found.append(("trial time, all together", duration(sum(trial.seconds for trial in sweep.trials))))
+    found.append(("time of all trials", duration(sum(trial.seconds for trial in sweep.trials))))
     if (epochs := sweep.epochs) is not None:
-        found += [("epochs run", epochs.run), ("epochs saved by stopping early", f"{epochs.share:.0%}")]
+        found += [("epochs run", epochs.run), ("epochs saved", f"{epochs.share:.0%}")]
     return [*found, ("cache hits", sum(trial.cache_hits for trial in sweep.trials))]
 
 
@@ -147,7 +141,9 @@ def _best_note(sweep: SweepRecord) -> str:
     best = sweep.best
     assert best is not None
     reports = f"{plural(best.epochs, 'report')} in {duration(best.seconds)}"
-    return f"#{best.number} {best.name}, {WORDS[best.condition]} after {reports}."
+    said = f"#{best.number} {best.name}, {WORDS[best.condition]} after {reports}."
+    strategy = sweep.experiment.strategies.get(sweep.experiment.metric, "latest")
+    return f"{said} A trial's value is the {_STRATEGIES[strategy]} of its reports."
 
 
 def _shares(sweep: SweepRecord) -> list[float | None]:

@@ -13,7 +13,7 @@ from kubesight.report.interactive import shade
 from kubesight.report.page import Html, Page, escape, number, paragraph, plural, side_by_side
 from kubesight.report.sortable import copyable, preformatted, sortable
 from kubesight.tune.records import FAILED, STDOUT_FILE, TRIALS_FOLDER, Trial
-from kubesight.tune.report_settings import Command, as_flags, typed
+from kubesight.tune.report_settings import MODEL, Command, as_flags, typed
 from kubesight.tune.report_sweep import SweepRecord
 
 MODEL_FOLDER = "model"
@@ -33,7 +33,8 @@ def best_settings(sweep: SweepRecord) -> list[Html]:
     if not sweep.settings.ours:
         words = [f"{name}: {value}" for name, value in row.items()]
         return [*parts, copyable("\n".join(words))]
-    text = yaml.safe_dump({"training_parameters": typed(row)}, sort_keys=False, allow_unicode=True)
+    ordered = dict(sorted(typed(row).items(), key=lambda setting: setting[0] != MODEL))
+    text = yaml.safe_dump({"training_parameters": ordered}, sort_keys=False, allow_unicode=True)
     command = sweep.settings.command(best.name, best.assignments)
     assert command is not None
     return [*parts, side_by_side(copyable(text), copyable(_train_command(command, row)))]

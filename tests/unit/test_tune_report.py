@@ -64,7 +64,7 @@ def test_the_title_and_the_tiles_are_those_of_the_records(folder, page):
     stopped = [t for t in trials if t.condition == "EarlyStopped"]
     assert f"<h1>Sweep grocery: accuracy {best.value:.4f}</h1>" in page
     found = tiles(page)
-    assert found[f"best trial ({best.name})"] == f"#{best.number}"
+    assert found["best trial"] == f"#{best.number}"
     assert (found["succeeded"], found["stopped early"], found["failed"]) == (
         str(22 - len(stopped)),
         str(len(stopped)),
@@ -73,17 +73,19 @@ def test_the_title_and_the_tiles_are_those_of_the_records(folder, page):
     run = sum(t.epochs for t in trials)
     saved = sum(EPOCHS - t.epochs for t in stopped)
     assert found["epochs run"] == str(run)
-    assert found["epochs saved by stopping early"] == f"{saved / (22 * EPOCHS):.0%}"
+    assert found["epochs saved"] == f"{saved / (22 * EPOCHS):.0%}"
     assert f"{saved} of {22 * EPOCHS} planned" in page
     assert f"the {EPOCHS} epochs of each trial&#x27;s number_of_epochs" in page
     assert found["cache hits"] == str(22 * 3)
-    assert found["trial time, all together"] == duration(sum(t.seconds for t in trials))
+    assert found["time of all trials"] == duration(sum(t.seconds for t in trials))
 
 
 def test_the_best_trial_can_be_trained_again_from_what_is_shown(folder, page):
     text = section(page, "Best trial")
     job, command = (part.replace("&#x27;", "'") for part in re.findall(r"<pre>(.*?)</pre>", text, re.DOTALL))
     settings = yaml.safe_load(job)["training_parameters"]
+    assert next(iter(settings)) == "model_name"
+    assert "value is the greatest of its reports" in text
     best = max((t for t in read_trials(folder) if t.value is not None), key=lambda t: t.value)
     model = "resnet18" if best.assignments["group"] == "0" else "mobilenetv2"
     assert settings["model_name"] == model
@@ -106,7 +108,7 @@ def test_settings_of_groups_are_one_column_by_their_own_name(folder, page):
         model = "resnet18" if each.assignments["group"] == "0" else "mobilenetv2"
         assert row["model_name"] == model
         assert float(row["learning_rate"]) == pytest.approx(
-            float(each.assignments[f"{model}_learning_rate"]), rel=0.05, abs=6e-5
+            float(each.assignments[f"{model}_learning_rate"]), rel=0.006
         )
         assert (row["layers_to_freeze"] == "–") == (model == "mobilenetv2")  # noqa: RUF001
         assert row["condition"] == each.condition
