@@ -40,13 +40,14 @@ _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"heim")
 _MEND = "Copy it again from its source, or take it out of the data set."
 
 
-def read_image(url: str, *, min_size: int | None = None) -> np.ndarray:
+def read_image(url: str, *, min_size: int | None = None, keep: bool = True) -> np.ndarray:
     """Read a picture as it is shown; decoded ones may be kept, see `kubesight.dataset.picture_cache`.
 
     Args:
         url: a path or a `file:` URI.
         min_size: let the codec shrink a large JPEG, by 2, 4 or 8, as far as its short side stays this many pixels or
             more. Other formats, and pictures that are too small for it, come in full.
+        keep: whether it will be read again, so that a cache may keep it.
 
     Returns:
         [height, width, 3] uint8 RGB, with EXIF orientation applied.
@@ -71,7 +72,7 @@ def read_image(url: str, *, min_size: int | None = None) -> np.ndarray:
     except (OSError, ValueError) as error:
         raise _unreadable_file(error, path) from error
     pixels = decode_image(data, name=str(path), min_size=min_size)
-    if cache and kept:
+    if cache and kept and keep:
         cache.write(kept, pixels)
     return pixels
 

@@ -11,3 +11,6 @@ GROUP_PARAMETER = "group"
 
 STOP_METRIC = "es_stop"
 """A training that a policy has stopped prints this metric as 1."""
+
+CACHE_FILE = "cache.json"
+"""In its output folder, how often a training found frozen features and decoded pictures ready (`..._hits`) or not."""

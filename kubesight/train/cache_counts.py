@@ -1,42 +1,47 @@
 """What a training found in the caches that trainings share: `cache.json` in its output folder."""
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 from kubesight.dataset.picture_cache import open_cache
-from kubesight.storage.files import write_json
+from kubesight.errors import StorageError
+from kubesight.storage.files import read_json, write_json
+from kubesight.sweep.names import CACHE_FILE
 from kubesight.train import features
 
 log = logging.getLogger("kubesight")
 
-CACHE_FILE = "cache.json"
 
+@contextlib.contextmanager
+def counted_caches(output: Path | None) -> Iterator[None]:
+    """Count how often what the block asks the caches for is there (hits) and is not (misses), and write it down.
 
-class CacheCounts:
-    """Counts from when it is made.
+    However the block ends, the counts are added to those of earlier attempts at the same training: `features_hits` and
+    `features_misses`, of the features of a part of the data; `picture_hits` and `picture_misses`, of decoded pictures,
+    counted each time that one is read. To be entered before loader workers are forked: they count in memory that they
+    inherit.
 
-    To be made before loader workers are forked: they count decoded pictures in memory that they inherit.
+    Args:
+        output: the training's output folder; None (from a process that is not the main one) writes nothing.
     """
-
-    def __init__(self) -> None:
-        """Note where the counters stand."""
-        self._before = _counters()
-
-    def now(self) -> dict[str, int]:
-        """How often what was asked for was there (hits) and was not (misses).
-
-        Returns:
-            `features_hits`, `features_misses`: of the features of a part of the data; `picture_hits`,
-            `picture_misses`: of decoded pictures, counted each time that one is read.
-        """
-        return {name: value - self._before[name] for name, value in _counters().items()}
-
-    def write(self, output: Path) -> None:
-        """Write `cache.json` into a training's output folder, and say it in the log when a cache was in use."""
-        counts = self.now()
-        write_json(output / CACHE_FILE, counts)
+    before = _counters()
+    try:
+        yield
+    finally:
+        counts = {name: value - before[name] for name, value in _counters().items()}
+        if output is not None and output.is_dir():
+            write_json(output / CACHE_FILE, {name: _earlier(output).get(name, 0) + counts[name] for name in counts})
         if any(counts.values()):
-            log.info("cache: %s", ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in counts.items()))
+            log.info("caches: %s", ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in counts.items()))
+
+
+def _earlier(output: Path) -> dict[str, int]:
+    with contextlib.suppress(StorageError):
+        found: dict[str, int] = read_json(output / CACHE_FILE)
+        return found
+    return {}
 
 
 def _counters() -> dict[str, int]:

@@ -105,10 +105,16 @@ class Views(Dataset):
     """Uint8 views by key (epoch, index); an unreadable picture comes as the error, so that its words survive."""
 
     def __init__(
-        self, table: PictureTable, preprocessing: CropPreprocessing, augmentation: Augmentation | None
+        self,
+        table: PictureTable,
+        preprocessing: CropPreprocessing,
+        augmentation: Augmentation | None,
+        *,
+        once: bool = False,
     ) -> None:
-        """With no augmentation, views are those of evaluation."""
+        """With no augmentation, views are those of evaluation; `once` says that none is read in a later epoch."""
         self.table = table
+        self.keep = not once
         self.preprocessing = preprocessing
         self.augmentation = augmentation
 
@@ -117,12 +123,15 @@ class Views(Dataset):
         epoch, index = key
         try:
             if self.augmentation is None:
-                image = read_image(self.table.url(index), min_size=self.preprocessing.resize_size)
+                image = self._read(index, self.preprocessing.resize_size)
                 return index, evaluation_view(image, self.preprocessing)
-            image = read_image(self.table.url(index), min_size=decode_size_for_training(self.augmentation.crop_size))
+            image = self._read(index, decode_size_for_training(self.augmentation.crop_size))
             return index, self.augmentation.view(image, epoch, index)
         except KubesightError as error:
             return error
+
+    def _read(self, index: int, min_size: int) -> np.ndarray:
+        return read_image(self.table.url(index), min_size=min_size, keep=self.keep)
 
 
 @dataclass

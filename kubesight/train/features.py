@@ -76,7 +76,7 @@ def cached_features(
             if kept is None:
                 lookups["misses"] += 1
                 log.info("computing features of %d pictures, %d view(s) each, for %s", len(table), views, path)
-                source = Views(table, preprocessing, augmentation)
+                source = Views(table, preprocessing, augmentation, once=True)
                 found = _compute(module, source, views, device, workers, batch_size, channels_last)
                 with atomic_file(path) as stream:
                     np.save(stream, found)

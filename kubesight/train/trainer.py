@@ -28,6 +28,7 @@ from kubesight.models.weights import load_weights, save_weights
 from kubesight.storage.files import atomic_folder
 from kubesight.sweep.curves import HISTORY_FILE
 from kubesight.sweep.policies import AnyPolicy, parse_policy
+from kubesight.train.cache_counts import counted_caches
 from kubesight.train.checkpoint import BEST_FILE, Progress, difference
 from kubesight.train.distributed import World, join_world, leave_world
 from kubesight.train.early_termination import EarlyTermination, wait_for_sigterm
@@ -126,7 +127,8 @@ def train(
     ending = _Ending(policy, stop_by == "guard", discard_checkpoints)
     request = _Request(spec, task, sets, Path(output), settings, weights, metric, ending)
     try:
-        return _train(request, world, Path(metrics_file) if metrics_file else None)
+        with counted_caches(request.output if world.is_main else None):
+            return _train(request, world, Path(metrics_file) if metrics_file else None)
     except Interrupted:
         log.warning("stopped on SIGTERM; the checkpoint is written, and the same command goes on from it")
         return None

@@ -1,5 +1,6 @@
 """Decoded pictures kept on disk: the same pixels, without decoding, for many processes, up to a limit."""
 
+import contextlib
 import multiprocessing
 import os
 from collections.abc import Callable
@@ -13,7 +14,9 @@ from torch.utils.data import DataLoader, Dataset
 from kubesight.dataset.images import read_image
 from kubesight.dataset.picture_cache import PictureCache, open_cache
 from kubesight.errors import DatasetError
-from kubesight.train.cache_counts import CacheCounts
+from kubesight.storage.files import read_json
+from kubesight.sweep.names import CACHE_FILE
+from kubesight.train.cache_counts import counted_caches
 
 Use = Callable[..., Path]
 
@@ -128,7 +131,7 @@ def test_a_damaged_file_is_replaced(tmp_path: Path, use: Use, damage: str) -> No
         data[len(data) // 2] ^= 4
     elif damage == "size":
         data[0] ^= 1
-    kept.write_bytes({"short": data[:-1], "long": data + b"x", "empty": b""}.get(damage, bytes(data)))
+    kept.write_bytes(bytes({"short": data[:-1], "long": data + b"x", "empty": b""}.get(damage, data)))
     np.testing.assert_array_equal(read_image(url), expected)
     spoil(tmp_path / "a.jpg")
     np.testing.assert_array_equal(read_image(url), expected)
@@ -196,14 +199,26 @@ def test_loader_workers_share_pixels_and_counts(tmp_path: Path, use: Use) -> Non
     urls = [write_jpeg(tmp_path / f"{n}.jpg", seed=n) for n in range(12)]
     expected = [int(read_image(url).sum()) for url in urls]
     use()
-    counts = CacheCounts()
-    for _ in range(3):
-        found = [int(value) for value in DataLoader(_Pictures(urls), batch_size=None, num_workers=2)]
-        assert found == expected
-    assert counts.now() == {"features_hits": 0, "features_misses": 0, "picture_hits": 24, "picture_misses": 12}
-    later = CacheCounts()
-    read_image(urls[0])
-    assert later.now()["picture_hits"] == 1
+    with counted_caches(tmp_path):
+        for _ in range(3):
+            found = [int(value) for value in DataLoader(_Pictures(urls), batch_size=None, num_workers=2)]
+            assert found == expected
+    counts = {"features_hits": 0, "features_misses": 0, "picture_hits": 24, "picture_misses": 12}
+    assert read_json(tmp_path / CACHE_FILE) == counts
+    with contextlib.suppress(KeyError), counted_caches(tmp_path):
+        read_image(urls[0])
+        raise KeyError
+    assert read_json(tmp_path / CACHE_FILE) == {**counts, "picture_hits": 25}
+
+
+def test_what_is_read_once_is_not_kept(tmp_path: Path, use: Use) -> None:
+    folder = use()
+    url = write_jpeg(tmp_path / "a.jpg")
+    expected = read_image(url, keep=False)
+    assert not kept_files(folder)
+    read_image(url)
+    spoil(tmp_path / "a.jpg")
+    np.testing.assert_array_equal(read_image(url, keep=False), expected)
 
 
 def _read_all(urls: list[str], folder: str, answer: "multiprocessing.Queue[list[int]]") -> None:
