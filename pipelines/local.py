@@ -25,6 +25,8 @@ log = logging.getLogger("kubesight")
 
 LOG_FILE = "run.log"
 ROOT = "pipeline"
+_LONGEST_END = 60.0
+"""Seconds; a training has 30 to write its checkpoint, and a sweep waits for several."""
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _STARTED = re.compile(r"Executing task '([^']+)'")
@@ -173,12 +175,16 @@ def _link(source: str, target: str) -> None:
 
 @contextlib.contextmanager
 def _stopping_children() -> Iterator[None]:
-    """Pass SIGTERM on to the step that is running, so that a training writes its checkpoint; then end."""
+    """Pass SIGTERM on to the step that is running, so that a training writes its checkpoint; end when it has."""
 
     def stop(*_: object) -> None:
-        for child in _descendants(os.getpid()):
+        children = _descendants(os.getpid())
+        for child in children:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGTERM)
+        deadline = time.monotonic() + _LONGEST_END
+        while any(map(_is_alive, children)) and time.monotonic() < deadline:
+            time.sleep(0.05)
         raise SystemExit(128 + signal.SIGTERM)
 
     try:
@@ -191,6 +197,14 @@ def _stopping_children() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, earlier)
+
+
+def _is_alive(process: int) -> bool:
+    """Whether a process runs; one that has ended stays in the table until somebody asks how."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def _descendants(process: int) -> list[int]:
