@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from kubesight.errors import JobError
 from kubesight.hyperparameters.search_space import Choice, LogNormal, LogUniform, Normal
 from kubesight.hyperparameters.table import TABLE
+from kubesight.job.space import SearchGroup
 from kubesight.job.yaml_lines import Keys
 from kubesight.models.names import find_model
 from kubesight.sweep.hyperband import Brackets
@@ -74,12 +75,25 @@ def _check_space(job: "Job", sweep: Sweep, place: Place) -> None:
                     where=group.places.get(name),
                     hint="Write choice(...), or choose random or bayesian sampling.",
                 )
+            _check_steps(sweep, group, name)
             if sweep.sampling.multivariate and isinstance(distribution, Normal):
                 raise JobError(
                     f"multivariate sampling knows no normal distributions, but {name} has one",
                     where=group.places.get(name),
                     hint="Use uniform(...) or loguniform(...), or remove multivariate.",
                 )
+
+
+def _check_steps(sweep: Sweep, group: SearchGroup, name: str) -> None:
+    """Refuse whole numbers where Katib's sampler would forget their steps: trials with half a picture would fail."""
+    sampler = "multivariate" if sweep.sampling.multivariate else sweep.sampling.type
+    stepped = isinstance(group.parameters[name], LogUniform | Normal) and TABLE[name].kind == "int"
+    if stepped and sampler in ("multivariate", "hyperband"):
+        raise JobError(
+            f"Katib's {sampler} sampling draws no whole numbers from a logarithmic or normal range, which {name} has",
+            where=group.places.get(name),
+            hint="Use quniform(..., 1), randint(...) or choice(...).",
+        )
 
 
 def _check_cmaes(sweep: Sweep, place: Place) -> None:

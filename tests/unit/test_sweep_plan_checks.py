@@ -53,6 +53,12 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         ("sweep:\n  sampling_algorithm: {type: tpe, multivariate: true}\nsearch_space:\n  momentum: normal(0.5, 0.1)",
          8, 6,
          "multivariate sampling knows no normal distributions, but momentum has one"),
+        ("sweep:\n  sampling_algorithm: {type: tpe, multivariate: true}\n"
+         "search_space:\n  batch_size: qloguniform(1, 3, 1)",
+         8, 6, "Katib's multivariate sampling draws no whole numbers from a logarithmic or normal range, which trai"),
+        ("sweep:\n  sampling_algorithm: {type: hyperband, max_resource: 9}\n"
+         "search_space:\n  batch_size: qnormal(8, 2, 1)",
+         20, 6, "Katib's hyperband sampling draws no whole numbers"),
         ("sweep:\n  sampling_algorithm:\n    type: tpe\n    n_startup_trials: 3", 8, 6, "Add `multivariate: true`"),
         ("sweep:\n  sampling_algorithm:\n    type: tpe\n    multivariate: true\n    gamma: 0.2", 8, 7, "univariate"),
         ("sweep:\n  sampling_algorithm:\n    type: random\n    sigma: 0.2", 8, 6, "sigma is for cmaes sampling alone"),

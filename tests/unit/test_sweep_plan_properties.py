@@ -45,7 +45,7 @@ ENTRIES: dict[str, st.SearchStrategy[Any]] = {
     "optimizer": _choice("sgd", "adam", "adamw"),
     "momentum": _ordered("uniform", UNIT) | _choice(0, 0.5),
     "nesterov": _choice(True, False),
-    "beta_1": _ordered("quniform", UNIT, q=0.001),
+    "beta1": _ordered("quniform", UNIT, q=0.001),
     "amsgrad": _choice("1", "False"),
     "weight_decay": st.floats(-12, -3).map(lambda middle: f"lognormal({middle}, 0.5)"),
     "train_only_top_layer": _choice(True, False),
@@ -90,8 +90,12 @@ def _check(sweep: Sweep) -> None:
 def test_every_corner_of_every_space_is_a_training(
     tmp_path: Path, spaces: list[dict[str, Any]], nested: list[dict[str, Any]], fixed: dict[str, Any]
 ) -> None:
-    if nested:
-        spaces = [{**spaces[0], "some case": {"type": "choice", "values": nested}}, *spaces[1:]]
+    spaces = [{"weight_decay": "uniform(0, 0.5)", "optimizer": "choice(sgd, adamw)", **space} for space in spaces]
+    if nested:  # with what does not yet stand in the space around them
+        inner = [{name: each for name, each in space.items() if name not in spaces[0]} for space in nested]
+        spaces = [{**spaces[0], "some case": {"type": "choice", "values": inner}}, *spaces[1:]]
+    taken = {name for space in [*spaces, *nested] for name in space}
+    fixed = {name: value for name, value in fixed.items() if name not in taken}
     job = {
         "task": "image_classification",
         "training_data": "data",
