@@ -24,7 +24,7 @@ class SweepAdditions(Section):
         max_failed_trials: it fails when so many trials have.
         early_stopping: who ends trials early: `training`, each training by itself; `guard`, the same, and Katib marks
             them EarlyStopped; `service`, Katib's early stopping service.
-        trial_kind: what a trial is on a cluster; `auto`: a Job on one GPU, else a TrainJob or PyTorchJob.
+        trial_kind: what a trial is on a cluster; `auto`: a Job, and on several nodes a PyTorchJob.
     """
 
     target_value: float | None = Field(default=None, gt=0, le=1)

@@ -363,10 +363,24 @@ def test_what_katib_cannot_say(groups: tuple[Group, ...], sampling: Any, message
 def test_other_refusals() -> None:
     with pytest.raises(JobError, match="s3://bucket/sweep is none"):
         rendered(a_sweep(), output="s3://bucket/sweep")
+
+
+@pytest.mark.parametrize(
+    ("fixed", "varying", "refused"),
+    [
+        ({"validation_metric_type": "none"}, {}, True),
+        ({}, {"validation_metric_type": Choice(("voc", "none"))}, True),
+        ({"validation_metric_type": "coco"}, {"min_size": Choice((600, 800))}, False),
+    ],
+)
+def test_trials_must_report_their_metric(fixed: dict[str, Any], varying: dict[str, Any], refused: bool) -> None:
+    group = Group("a", {}, {"learning_rate": Uniform(0.1, 0.2), **varying})
+    sweep = a_sweep(task=Task.DETECTION, metric="mean_average_precision", fixed=fixed, groups=(group,))
+    if not refused:
+        rendered(sweep)
+        return
     with pytest.raises(JobError, match="report no mean_average_precision"):
-        rendered(
-            a_sweep(task=Task.DETECTION, metric="mean_average_precision", fixed={"validation_metric_type": "none"})
-        )
+        rendered(sweep)
 
 
 @pytest.mark.parametrize(

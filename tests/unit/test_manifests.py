@@ -1,5 +1,7 @@
 """The ready manifests: each Experiment is what `kubesight experiment` prints, and every overlay can be applied."""
 
+import copy
+import functools
 import json
 import re
 import shutil
@@ -8,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
 from kubeflow_katib_api.models.v1beta1_experiment import V1beta1Experiment
+from typer.testing import CliRunner
 
-from kubesight.job import load_job
-from kubesight.job.plan import sweep_of
+from kubesight.cli.tune import register
 from kubesight.tune.katib.experiment import read_experiment
-from kubesight.tune.katib.render import experiment_of, to_yaml
 
 KATIB = Path(__file__).parents[2] / "manifests" / "katib"
 BASE = KATIB / "base"
@@ -41,19 +43,14 @@ POOLS: dict[str, tuple[dict[str, str], list[dict[str, str]]]] = {
 }
 
 
-def rendered(job_file: Path) -> str:
-    """What `kubesight experiment JOB` prints, trials beside the data."""
-    job = load_job(job_file)
-    assert job.validation_data is not None
-    document = experiment_of(
-        sweep_of(job),
-        training_data=job.training_data.path,
-        validation_data=job.validation_data.path,
-        output=f"/data/sweeps/{job.name}",
-        weights=job.kubesight.model.weights,
-        resources=job.kubesight.resources,
-    )
-    return to_yaml(document)
+def printed(job_file: Path) -> str:
+    """What `kubesight experiment` prints for data on the volume that the job names."""
+    app = typer.Typer()
+    register(app)
+    data = ["--training-data", "/data/train", "--validation-data", "/data/validation"]
+    result = CliRunner().invoke(app, ["experiment", str(job_file), *data], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.stdout
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +58,7 @@ def _default_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBESIGHT_IMAGE_REGISTRY", raising=False)
 
 
+@functools.cache
 def kustomized(folder: Path) -> list[dict[str, Any]]:
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not installed")
@@ -90,7 +88,7 @@ def test_every_task_has_one() -> None:
 def test_experiments_are_what_the_command_prints(job_file: Path) -> None:
     """When this fails after a change of the renderer, write the files again with `kubesight experiment`."""
     written = BASE / job_file.name
-    assert written.read_text(encoding="utf-8") == rendered(job_file)
+    assert written.read_text(encoding="utf-8") == printed(job_file)
     assert read_experiment(written).name == job_file.stem
 
 
@@ -109,7 +107,7 @@ def test_kubectl_renders_them(name: str) -> None:
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_overlays_send_trials_to_the_gpu_pool(name: str) -> None:
     base = {each["metadata"]["name"]: each for each in kustomized(KATIB / "base")}
-    for document in kustomized(KATIB / "overlays" / name):
+    for document in copy.deepcopy(kustomized(KATIB / "overlays" / name)):
         selector, tolerations = POOLS[name]
         pod = pod_of(document)
         assert pod.pop("nodeSelector") == selector

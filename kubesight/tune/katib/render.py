@@ -25,6 +25,8 @@ TASK_LABEL = "kubesight/task"
 
 _LONGEST_NAME = 40
 
+_METRIC_TYPE = "validation_metric_type"
+
 _ALSO_WATCHED: dict[Task, dict[str, str]] = {
     Task.CLASSIFICATION: {"accuracy": "max", "f1_score_macro": "max", "validation_loss": "min", "training_loss": "min"},
     Task.MULTILABEL: {"iou": "max", "f1_score_macro": "max", "validation_loss": "min", "training_loss": "min"},
@@ -105,8 +107,8 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
-    folded = len(text) > 100 and " " in text and text.isprintable() and text == " ".join(text.split(" ")).strip()
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=">" if folded and "  " not in text else None)
+    folds = len(text) > 100 and text.isprintable() and text == text.strip() and "  " not in text
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=">" if folds else None)
 
 
 _Dumper.add_representer(str, _text)
@@ -129,11 +131,12 @@ def _check(sweep: Sweep, output: str) -> None:
             where="output",
             hint="Name a folder of a volume under kubesight.resources.volumes.",
         )
-    settings = [sweep.fixed, *(group.fixed for group in sweep.groups)]
-    if any(each.get("validation_metric_type") == "none" for each in settings):
+    settings = [sweep.fixed, *(each for group in sweep.groups for each in (group.fixed, group.parameters))]
+    judged_by = [each[_METRIC_TYPE] for each in settings if _METRIC_TYPE in each]
+    if any("none" in getattr(each, "values", (each,)) for each in judged_by):
         raise JobError(
             f"trials that compute no metrics report no {sweep.metric}",
-            where="validation_metric_type",
+            where=_METRIC_TYPE,
             hint="Set it to voc, coco or coco_voc.",
         )
 
