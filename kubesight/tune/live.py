@@ -150,7 +150,7 @@ class LiveTable:
 
     def _end_line(self, trial: Trial, is_best: bool) -> str:
         value = "no value" if trial.value is None else self._value(trial)
-        reason = f" ({trial.reason})" if trial.reason else ""
+        reason = f" ({trial.reason})" if trial.reason and trial.condition != "Succeeded" else ""
         code = f", exit code {trial.exit_code}" if trial.exit_code else ""
         line = f"{_label(trial)} {WORDS[trial.condition]}{reason}{code} after {duration(trial.seconds)}: {value}"
         return f"{line}, the best so far; {self._words(trial)}" if is_best else line

@@ -29,6 +29,9 @@ from kubesight.tune.records import (
 )
 from kubesight.tune.report_settings import MODEL, Setting, Settings
 
+DECISIONS_FILE = "decisions.jsonl"
+"""Where a training that applies the policy itself writes its decisions, in its own folder."""
+
 _EPOCHS = "number_of_epochs"
 _FREQUENCY = "evaluation_frequency"
 _LISTED: tuple[tuple[str, Condition], ...] = (("runningTrialList", "Running"), ("pendingTrialList", "Created"))
@@ -142,6 +145,24 @@ class SweepRecord:
             else:
                 by_themselves += whole - done
         return Epochs(planned, run, by_policy, by_themselves, _basis(plans, longest))
+
+
+def decisions_of(sweep: SweepRecord, trial: Trial) -> list[dict[str, Any]]:
+    """What a policy decided on a trial: in its record when the runner judged, else in the file of its own training."""
+    if trial.decisions:
+        return trial.decisions
+    found = []
+    try:
+        for line in (folder_of(sweep, trial) / DECISIONS_FILE).read_bytes().splitlines():
+            found.append(dict(orjson.loads(line)))
+    except (OSError, ValueError, TypeError):
+        return found  # no file, or a last line that a killed process left
+    return found
+
+
+def folder_of(sweep: SweepRecord, trial: Trial) -> Path:
+    """Where a trial's files are."""
+    return Path(trial.folder) if trial.folder else sweep.path / TRIALS_FOLDER / trial.name
 
 
 def read_sweep(path: Path) -> SweepRecord:

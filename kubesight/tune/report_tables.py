@@ -12,9 +12,9 @@ import yaml
 from kubesight.report.interactive import shade
 from kubesight.report.page import Html, Page, escape, number, paragraph, plural, side_by_side
 from kubesight.report.sortable import copyable, preformatted, sortable
-from kubesight.tune.records import FAILED, STDOUT_FILE, TRIALS_FOLDER, Trial
+from kubesight.tune.records import FAILED, STDOUT_FILE, Trial
 from kubesight.tune.report_settings import MODEL, Command, as_flags, typed
-from kubesight.tune.report_sweep import SweepRecord
+from kubesight.tune.report_sweep import SweepRecord, decisions_of, folder_of
 
 MODEL_FOLDER = "model"
 _LOG_LINES = 20
@@ -73,7 +73,7 @@ def trials_table(sweep: SweepRecord, shares: Sequence[float | None]) -> Html:
 def decisions(page: Page, sweep: SweepRecord) -> None:
     """What the early-termination policy said, those that stopped a trial first."""
     numbers = {trial.name: index for index, trial in enumerate(sweep.trials)}
-    every = [(trial, decision) for trial in sweep.trials for decision in trial.decisions]
+    every = [(trial, decision) for trial in sweep.trials for decision in decisions_of(sweep, trial)]
     if not every:
         return
     stops = sum(bool(decision.get("stop")) for _, decision in every)
@@ -97,7 +97,7 @@ def failures(page: Page, sweep: SweepRecord) -> None:
         return
     alike: dict[tuple[str, str], list[tuple[Trial, str]]] = defaultdict(list)
     for trial in failed:
-        end = _log_end(_folder(sweep, trial) / STDOUT_FILE)
+        end = _log_end(folder_of(sweep, trial) / STDOUT_FILE)
         alike[trial.condition, end.splitlines()[-1] if end else ""].append((trial, end))
     parts = []
     for (condition, _), members in list(alike.items())[:_FAILURES]:
@@ -112,13 +112,9 @@ def failures(page: Page, sweep: SweepRecord) -> None:
     page.section("Failures", *parts, note=f"The last {_LOG_LINES} lines of each log.")
 
 
-def _folder(sweep: SweepRecord, trial: Trial) -> Path:
-    return Path(trial.folder) if trial.folder else sweep.path / TRIALS_FOLDER / trial.name
-
-
 def _links(sweep: SweepRecord, trial: Trial) -> Html:
     """Links to a trial's log and, when there is one, its model."""
-    folder = _folder(sweep, trial)
+    folder = folder_of(sweep, trial)
     found = {"log": folder / STDOUT_FILE, "model": folder / MODEL_FOLDER}
     links = [
         f'<a href="{escape(quote(os.path.relpath(path, sweep.path)))}">{name}</a>'

@@ -65,7 +65,7 @@ def test_a_log_file_gets_a_line_an_event(clock):
         first = trial(0)
         live.started(first)
         first.curve, first.epochs = [0.9, 0.5], 2
-        live.ended(end(first, "Succeeded", 0.5, seconds=12.3))
+        live.ended(end(first, "Succeeded", 0.5, reason="TrialSucceeded", seconds=12.3))
         second = trial(1)
         live.started(second)
         live.ended(end(second, "Failed", reason="BackoffLimitExceeded", exit_code=1, seconds=2))

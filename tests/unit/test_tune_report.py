@@ -141,6 +141,18 @@ def test_decisions_and_failures_are_told(folder, page):
     assert "exit code 1" in text
 
 
+def test_decisions_of_trainings_that_judge_themselves_are_read_from_their_folders(tmp_path):
+    done = trial(0, 0.5, curve=[0.5], assignments=assigned(0.02, 0.6), condition="EarlyStopped")
+    folder = write_sweep(tmp_path, mnist(), [done])
+    line = orjson.dumps({"policy": "bandit", "interval": 4, "value": 0.5, "threshold": 0.75, "peers": 3, "stop": True})
+    (folder / "trials" / done.name).mkdir(parents=True)
+    (folder / "trials" / done.name / "decisions.jsonl").write_bytes(line + b'\n{"torn')
+    found = rows(section(write_report(folder).read_text(), "Early termination"))
+    assert [(row["policy"], row["interval"], row["threshold"], row["decision"]) for row in found] == [
+        ("bandit", "4", "0.7500", "stop")
+    ]
+
+
 def test_doubts_are_told(page):
     text = section(page, "Result")
     for words in ("Chosen on the validation part", "Few trials", "Stopped trials"):
