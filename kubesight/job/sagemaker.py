@@ -30,6 +30,8 @@ _NO_EFFECT = {
     "instance_type", "instance_count", "role", "output_path", "metric_definitions",
 }  # fmt: skip
 
+_WARM_START = {"WarmStartConfig", "warm_start_config"}
+
 
 def is_sagemaker(value: Mapping[str, Any]) -> bool:
     """Whether a mapping has SageMaker's shape: some key of its own, and no `task`."""
@@ -64,8 +66,11 @@ def from_sagemaker(value: Mapping[str, Any], place: Place) -> Translation:
 def _check_keys(job: Translation, value: Mapping[str, Any], above: Keys, place: Place) -> None:
     inner = {"StaticHyperParameters", "InputDataConfig", "DefinitionName", "StoppingCondition"}
     known = inner if above else {*_SIGNS, *_CHANNELS, *SETTINGS, "InputDataConfig", "StoppingCondition", "kubesight"}
-    check_keys({key: each for key, each in value.items() if key not in _NO_EFFECT}, above, known, place)
+    rest = {key: each for key, each in value.items() if key not in (*_NO_EFFECT, *_WARM_START)}
+    check_keys(rest, above, known, place)
     for key in value:
+        if key in _WARM_START:
+            job.note(f"{key} has no effect here: `kubesight tune --warm-start` names earlier sweeps.", place((key,)))
         if key in _NO_EFFECT:
             job.note(f"{key} has no effect here: it configures SageMaker's service.", place((*above, key)))
 

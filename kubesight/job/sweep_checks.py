@@ -27,6 +27,7 @@ _POLICY: Keys = ("sweep", "early_termination")
 _TRIALS: Keys = ("limits", "max_trials")
 _TOGETHER: Keys = ("limits", "max_concurrent_trials")
 _OURS: Keys = ("kubesight", "sweep")
+_JUDGING = ("validation_metric_type", "validation_iou_threshold", "eval_metric")
 
 
 def check_sweep(job: "Job", sweep: Sweep, place: Place) -> list[str]:
@@ -185,6 +186,9 @@ def _on_space(job: "Job", sweep: Sweep) -> Found:
                 "grid sampling tries each once."
             ),
         )
+    judging = [name for name in _JUDGING if any(name in group.parameters for group in sweep.groups)]
+    for name in judging:
+        yield ("search_space",), f"{name} varies, so that trials are judged by different measures."
     for group in job.search_groups:
         for name, values in group.parameters.items():
             if isinstance(values, Normal) and (share := _most_outside(job, group.model_names, name, values)):

@@ -139,6 +139,12 @@ def test_limits_of_time_mean_nothing_for_one_training() -> None:
     assert notices == ["max_run has no effect here: one training has no limit of time."]
 
 
+def test_warm_start_is_the_commands() -> None:
+    assert load_sagemaker({**SDK, "WarmStartConfig": {}}).notices == [
+        "WarmStartConfig has no effect here: `kubesight tune --warm-start` names earlier sweeps."
+    ]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
