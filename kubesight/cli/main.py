@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 
 from kubesight import __version__
-from kubesight.cli import data, models, pipeline
+from kubesight.cli import data, models, pipeline, tune
 from kubesight.errors import KubesightError
 
 _EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "timm", "safetensors", "onnx", "onnxruntime", "onnxscript"), "torch"),
     **dict.fromkeys(("kfp", "kfp_kubernetes", "kfp_server_api"), "pipelines"),
+    **dict.fromkeys(("kubeflow_katib_api", "kubernetes", "optuna"), "tuning"),
+    **dict.fromkeys(("grpc", "google"), "early_stopping"),
 }
 
 app = typer.Typer(
@@ -24,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (data, models, pipeline):
+for group in (data, models, pipeline, tune):
     group.register(app)
 
 
