@@ -47,6 +47,9 @@ def compile_pipeline(
     else:
         loaded = load_with_notices(Path(job))
         parameters = _parameters(loaded)
+        _say_unused(loaded)
+        if loaded.kubesight.resources.service_account:
+            log.warning("kubesight.resources.service_account is not part of a package: name it when you start a run")
         from kubesight.pipelines.cluster import write_package
 
         write_package(_pipeline(sweep=loaded.is_sweep), parameters, output, resources=loaded.kubesight.resources)
@@ -68,6 +71,7 @@ def submit(
     """Run the same pipeline on Kubeflow."""
     loaded = load_with_notices(job)
     parameters = _parameters(loaded)
+    _say_unused(loaded)
     from kubesight.pipelines.cluster import Api, submit_run
 
     url = submit_run(
@@ -120,6 +124,14 @@ def load_with_notices(path: Path) -> "Job":
     for notice in job.notices:
         log.warning("%s", notice)
     return job
+
+
+def _say_unused(job: "Job") -> None:
+    """Warn of resources that KFP has no field for; a sweep's trials have them all."""
+    resources = job.kubesight.resources
+    for name in ("priority_class", "secret", "nodes"):
+        if not job.is_sweep and getattr(resources, name) != type(resources).model_fields[name].default:
+            log.warning("kubesight.resources.%s has no effect: it is for the trials of a sweep", name)
 
 
 def _parameters(job: "Job") -> dict[str, Any]:

@@ -188,7 +188,7 @@ def _seen_by_trials(job: "Job", training: str | None, validation: str | None) ->
             raise JobError(
                 f"{path} is no data set that trials can read" if path else "there is none, and trials share one split",
                 where=key,
-                hint=f"Make both with `kubesight convert` and `kubesight split`, and name them in the job, or as trials "
+                hint="Make both with `kubesight convert` and `kubesight split`, and name them in the job, or as trials "
                 f"see them by --{key.replace('_', '-')} (such as /data/{key.removesuffix('_data')}).",
             )
     return _absolute(str(named["training_data"])), _absolute(str(named["validation_data"]))

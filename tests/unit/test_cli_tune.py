@@ -124,7 +124,7 @@ def test_experiment_takes_the_trials_folder_from_the_jobs_volume(job):
         (lambda text: text, "kubesight.resources.volumes: no volume is named"),
         (lambda text: text.replace("max_trials: 4", "max_trials: 1").replace("max_concurrent_trials: 2", "").split(
             "search_space")[0], "the job trains once"),
-        (lambda text: text.replace("training_data: /", "training_data: /elsewhere/"), "no data set that trials can read"),
+        (lambda text: text.replace("training_data: /", "training_data: /elsewhere/"), "is no data set that"),
         (lambda text: "".join(line for line in text.splitlines(True) if "validation_data" not in line),
          "trials share one split"),
         (lambda text: text.replace("learning_rate", "learning_rat"), "line 10: unknown hyperparameter 'learning_rat'"),
