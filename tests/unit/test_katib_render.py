@@ -337,6 +337,7 @@ def test_a_grid_over_several_groups_lists_its_combinations() -> None:
             "grid",
             "learning_rate has a range",
         ),
+        ((Group("a", {}, {"learning_rate": RandInt(3)}),), "grid", "learning_rate has a range"),
         (
             (
                 Group("a", {"model_name": "resnet50"}, {"b_momentum": Uniform(0.1, 0.2)}),

@@ -49,6 +49,8 @@ def arguments_of(sweep: Sweep) -> Arguments:
     Raises:
         JobError: nothing varies, two settings get one name, or a value that Katib cannot put in.
     """
+    if sweep.sampling.type == "grid":
+        _check_lists(sweep.groups)
     shared = [Setting(name, text_of(value)) for name, value in sweep.fixed.items()]
     if len(sweep.groups) == 1:
         found = _one_group(sweep, shared)
@@ -63,6 +65,13 @@ def arguments_of(sweep: Sweep) -> Arguments:
         if names.count(name) > 1:
             raise JobError(f"two settings of the search space become the parameter {name}", where="search_space")
     return found
+
+
+def _check_lists(groups: Iterable[Group]) -> None:
+    for group in groups:
+        for name, distribution in group.parameters.items():
+            if not isinstance(distribution, Choice):
+                raise JobError(f"grid sampling goes through lists, but {name} has a range", where="search_space")
 
 
 def _one_group(sweep: Sweep, shared: list[Setting]) -> Arguments:
@@ -97,7 +106,7 @@ def _combinations(groups: Iterable[Group], shared: list[Setting]) -> Arguments:
     """A grid over several groups: every combination of every group is one value of one parameter."""
     combinations: dict[str, None] = {}
     for group in groups:
-        for chosen in itertools.product(*map(_listed, group.parameters.items())):
+        for chosen in itertools.product(*(each.endpoints() for each in group.parameters.values())):
             settings = {**group.fixed, **dict(zip(group.parameters, chosen, strict=True))}
             combinations[" ".join(_word(name, text_of(value)) for name, value in settings.items())] = None
             if len(combinations) > _MOST_COMBINATIONS:
@@ -113,13 +122,6 @@ def _combinations(groups: Iterable[Group], shared: list[Setting]) -> Arguments:
     }
     word = f"--alternative='${{trialParameters.{COMBINATION_PARAMETER}}}'"
     return Arguments((parameter,), (*map(_flag, shared), word), {})
-
-
-def _listed(entry: tuple[str, Any]) -> tuple[Any, ...]:
-    name, distribution = entry
-    if not isinstance(distribution, Choice):
-        raise JobError(f"grid sampling goes through lists, but {name} has a range", where="search_space")
-    return distribution.values
 
 
 def _parameters(settings: Iterable[Setting]) -> tuple[dict[str, Any], ...]:

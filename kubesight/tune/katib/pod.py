@@ -17,8 +17,8 @@ CPU, MEMORY, SHARED_MEMORY, GPUS, ACCELERATOR = "4", "16Gi", "8Gi", "1", "nvidia
 
 USER = 1000
 """Who trials run as. Katib's collector, whose image runs as root, shares the pod and becomes this user as well: it
-marks a trial as early-stopped in a file that the trial's shell then writes to, which for a file of root's would fail
-and leave the collector waiting, and the GPU taken, for ever."""
+marks a trial as early-stopped in a file, and waits until the trial's shell has written `completed` over it (pns.go).
+Over a file of root's the shell could not write: the collector would wait, and the pod keep its GPU, for ever."""
 
 _SUFFIX = re.compile(r"(\d+(?:\.\d+)?)([a-zA-Z]*)")
 _BINARY: tuple[str, ...] = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
