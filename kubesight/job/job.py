@@ -198,7 +198,12 @@ def _job(value: Mapping[str, Any], folder: Path, place: Place) -> Job:
     job = job.model_copy(update=changes)
     base = job.sweep.sampling_algorithm.logbase
     job._given, job._groups = read_hyperparameters(
-        job.task, parameters, job.search_space, place, base=math.e if base in (None, "e") else float(base)
+        job.task,
+        parameters,
+        job.search_space,
+        place,
+        base=math.e if base in (None, "e") else float(base),
+        automatic=job.is_sweep,
     )
     if job.is_sweep and not job.search_space:
         job._groups = automatic_groups(job.task, job._given, job.limits.max_trials)

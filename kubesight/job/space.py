@@ -13,7 +13,7 @@ from kubesight.hyperparameters.table import INJECTED, find
 from kubesight.job.branches import branches
 from kubesight.job.yaml_lines import Keys
 from kubesight.models.names import DEFAULT_MODEL
-from kubesight.sweep.automatic import automatic_space
+from kubesight.sweep.automatic import MODELS, automatic_space
 
 Place = Callable[[Keys], str | None]
 
@@ -40,6 +40,7 @@ def read_hyperparameters(
     place: Place,
     *,
     base: float = math.e,
+    automatic: bool = False,
 ) -> tuple[dict[str, Any], tuple[SearchGroup, ...]]:
     """Read and check everything that a job says about hyperparameters.
 
@@ -49,6 +50,7 @@ def read_hyperparameters(
         spaces: the entries of `search_space`.
         place: the line of a key.
         base: what the ends of loguniform and lognormal are logarithms to.
+        automatic: there will be an automatic space, so that any of its models may be what the settings are for.
 
     Returns:
         The fixed settings by canonical name, typed, without defaults; and the search space.
@@ -60,8 +62,7 @@ def read_hyperparameters(
     fixed_places = _places(parameters, ("training_parameters",), place)
     fixed = _canonical(parameters, fixed_places)
     if not spaces:
-        model = str(parameters.get(fixed.get("model_name", ""), DEFAULT_MODEL[task]))
-        settings, _ = _settled(model, task, parameters, {}, fixed_places, fixed.get("model_name"))
+        settings = _settled_alone(task, parameters, fixed, fixed_places, automatic=automatic)
         return {name: settings[name] for name in fixed}, ()
     given: dict[str, Any] = {}
     groups = []
@@ -85,6 +86,27 @@ def read_hyperparameters(
         groups.append(SearchGroup(models, typed, named))
         given = {name: settings[name] for name in fixed}
     return given, tuple(groups)
+
+
+def _settled_alone(
+    task: Task,
+    parameters: Mapping[str, Any],
+    fixed: Mapping[str, str],
+    places: Mapping[str, str],
+    *,
+    automatic: bool,
+) -> dict[str, Any]:
+    """All settings of the named model, of the task's default, or of the first automatic one that takes them."""
+    models = [str(parameters.get(fixed.get("model_name", ""), DEFAULT_MODEL[task]))]
+    if automatic and "model_name" not in fixed:
+        models = list(dict.fromkeys(candidate.model_name for candidate in MODELS[task]))
+    refused: HyperparameterError | None = None
+    for model in models:
+        try:
+            return _settled(model, task, parameters, {}, places, fixed.get("model_name"))[0]
+        except HyperparameterError as error:
+            refused = refused or error
+    raise refused or HyperparameterError("no model takes these settings")
 
 
 def automatic_groups(task: Task, given: Mapping[str, Any], max_trials: int) -> tuple[SearchGroup, ...]:

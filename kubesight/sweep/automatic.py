@@ -6,6 +6,7 @@ Data with reasons, to be read and argued with. `VERSION` counts changes of it. H
   gets the ranges of `RATES` around its default.
 - A model is added for every `TRIALS_PER_MODEL` trials, in the order of `MODELS`: few trials on many models would tell
   nothing about any of them.
+- Models that refuse what is fixed are left out.
 - A setting varies from so many trials on as its entry says (`trials`), and only where it applies and has an effect.
 - Batch and picture sizes beyond the defaults are left alone, but for detectors' usual two: a trial that runs out of
   memory is lost.
@@ -20,7 +21,6 @@ from kubesight.dataset.rows import Task
 from kubesight.errors import HyperparameterError
 from kubesight.hyperparameters.resolve import resolve, settle
 from kubesight.hyperparameters.search_space import Choice, Distribution, LogUniform
-from kubesight.models.names import DEFAULT_MODEL
 
 VERSION = 1
 """Counts changes of the data below."""
@@ -145,19 +145,23 @@ def automatic_space(task: Task, given: Mapping[str, Any], max_trials: int) -> li
     Returns:
         One flat space for each candidate, by canonical name, with `model_name`. Settings with one value are constants
         of theirs. A space in which nothing but these stands has all else fixed by the job.
+
+    Raises:
+        HyperparameterError: no model takes what the job fixes.
     """
-    candidates = [candidate for candidate in _candidates(task, given) if _fits(candidate, given)]
+    candidates = _candidates(task, given)
     number = max(1, min(len(candidates), max_trials // TRIALS_PER_MODEL))
     return [_space(task, candidate, given, max_trials) for candidate in candidates[:number]]
 
 
 def _candidates(task: Task, given: Mapping[str, Any]) -> list[Candidate]:
     """Those of the data, or one made for the model and optimiser that the job fixes."""
-    listed = [candidate for candidate in MODELS[task] if _fits(candidate, given)]
+    listed = [candidate for candidate in MODELS[task] if _fits(task, candidate, given)]
     if listed:
         return listed
-    model = given.get("model_name") or DEFAULT_MODEL[task]
-    settings = resolve(model, task, {name: value for name, value in given.items() if name != "learning_rate"})
+    named = [given["model_name"]] if "model_name" in given else [each.model_name for each in MODELS[task]]
+    model = next((name for name in named if _is_taken(task, name, given, {})), named[0])
+    settings = resolve(model, task, given)
     optimizer = settings["optimizer"]
     rates = KERAS_RATES if "epsilon" in settings else RATES
     default = _default_rate(model, task)
@@ -170,12 +174,12 @@ def _default_rate(model: str, task: Task) -> float:
     return float(resolve(model, task, {})["learning_rate"])
 
 
-def _fits(candidate: Candidate, given: Mapping[str, Any]) -> bool:
-    """Whether the job leaves the candidate's model and optimiser open, or fixes the same."""
-    return all(
-        given.get(name, value) == value
-        for name, value in (("model_name", candidate.model_name), ("optimizer", candidate.optimizer))
-    )
+def _fits(task: Task, candidate: Candidate, given: Mapping[str, Any]) -> bool:
+    """Whether the job leaves model and optimiser open or fixes the same, and the model takes all else that it fixes."""
+    own = {"model_name": candidate.model_name, "optimizer": candidate.optimizer}
+    if any(given.get(name, value) != value for name, value in own.items()):
+        return False
+    return _is_taken(task, candidate.model_name, {**own, **given}, {})
 
 
 def _space(task: Task, candidate: Candidate, given: Mapping[str, Any], max_trials: int) -> dict[str, Distribution]:
@@ -187,13 +191,13 @@ def _space(task: Task, candidate: Candidate, given: Mapping[str, Any], max_trial
         *((each.setting, each.values) for each in SETTINGS if task in each.tasks and max_trials >= each.trials),
     ]
     for setting, values in wanted:
-        if setting not in given and _has_effect(task, candidate.model_name, fixed, {**space, setting: values}):
+        if setting not in given and _is_taken(task, candidate.model_name, fixed, {**space, setting: values}):
             space[setting] = values
     return space
 
 
-def _has_effect(task: Task, model: str, fixed: Mapping[str, Any], space: Mapping[str, Distribution]) -> bool:
-    """Whether the model has the setting, and what the job fixes leaves every value of it an effect."""
+def _is_taken(task: Task, model: str, fixed: Mapping[str, Any], space: Mapping[str, Distribution]) -> bool:
+    """Whether the model has all these settings, and each of them an effect."""
     try:
         settle(model, task, fixed, space)
     except HyperparameterError:

@@ -137,6 +137,20 @@ def test_a_fixed_size_limits_the_pictures(load) -> None:
     assert any("weight_decay" in group.parameters for group in sweep.groups)
 
 
+def test_models_that_refuse_what_is_fixed_are_left_out(load) -> None:
+    # seresnext and the transformers take pictures of one size alone
+    sweep = sweep_of(load("training_parameters: {training_crop_size: 128}"))
+    assert sweep.fixed["model_name"] == "resnet50"
+    assert sweep.fixed["training_crop_size"] == 128
+    adam = sweep_of(load("training_parameters: {training_crop_size: 128, optimizer: adam}"))
+    assert (adam.fixed["model_name"], adam.fixed["optimizer"]) == ("resnet50", "adam")
+    with pytest.raises(HyperparameterError, match=r"line 3: training_crop_size is 0, but must be 224: seresnext"):
+        load("training_parameters: {training_crop_size: 0}")
+    # plain momentum is sgd's, so that the candidate with adamw falls out
+    sweep = sweep_of(load("training_parameters: {momentum: 0.5}", task="image_object_detection"))
+    assert [group.fixed["optimizer"] for group in sweep.groups] == ["sgd", "sgd", "sgd"]
+
+
 def test_a_fixed_optimizer_keeps_the_candidates_that_are_for_it(load) -> None:
     sweep = sweep_of(load("training_parameters: {optimizer: adamw}", task="image_object_detection"))
     assert sweep.fixed == {"optimizer": "adamw", "model_name": "fasterrcnn_resnet50_fpn"}
