@@ -16,20 +16,22 @@ from kubesight.errors import ClusterError, JobError, ModelError
 from kubesight.job import Job, load_job
 from kubesight.job.plan import sweep_of
 from kubesight.job.sections import Volume
-from kubesight.storage.files import atomic_file, write_json
+from kubesight.storage.files import atomic_file, read_json, write_json
 from kubesight.sweep.curves import read_curves
 from kubesight.sweep.plan import Sweep
 from kubesight.tune.cluster import ClusterResult, name_of_run, run_on_cluster
 from kubesight.tune.cluster_api import in_cluster
 from kubesight.tune.katib.experiment import read_experiment
 from kubesight.tune.katib.render import experiment_of, to_yaml
-from kubesight.tune.records import EXPERIMENT_FILE, STATUS_FILE, TRIALS_FILE, TRIALS_FOLDER, Trial
+from kubesight.tune.records import EXPERIMENT_FILE, STATUS_FILE, TRIALS_FILE, TRIALS_FOLDER, Trial, best_of, read_trials
 from kubesight.tune.report import write_report
 from kubesight.tune.runner import SweepResult, run_sweep
 
 log = logging.getLogger("kubesight")
 
 ENGINES = ("", "katib", "local")
+
+_FAILURE_FILE = "failure.txt"
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,7 @@ def _shared_folder(folder: str, volumes: Sequence[Volume]) -> Path:
 
 def _check_pictures(data: str, volumes: Sequence[Volume]) -> None:
     """Warn when pictures lie in a folder that trials do not have, unless their image brings it."""
-    url = next(iter(Dataset(data).rows())).image_url
+    url = next((row.image_url for row in Dataset(data).rows()), "")
     path = url.removeprefix("file://")
     if path.startswith("/") and not any(Path(path).is_relative_to(volume.path) for volume in volumes):
         log.warning(
@@ -189,18 +191,34 @@ def _check_pictures(data: str, volumes: Sequence[Volume]) -> None:
 
 
 def _on_cluster(document: dict[str, Any], sweep: Sweep, place: Path) -> Tuned:
-    with atomic_file(place / EXPERIMENT_FILE, "w") as stream:
-        stream.write(to_yaml(document))
-    trials = place / TRIALS_FOLDER
-    trials.mkdir(exist_ok=True)
-    # Trials run as another user than this step does, perhaps.
-    trials.chmod(0o777)
-    result = run_on_cluster(document)
-    _write_records(result, sweep.metric, place)
+    """Run the Experiment, unless this run of the step has seen its end already.
+
+    Pipelines try a failed step again: that must not spend the sweep's GPU hours once more.
+    """
+    name = document["metadata"]["name"]
+    if (place / STATUS_FILE).exists():
+        log.info("the Experiment %s has ended before; its records are taken", name)
+        result = _read_result(name, sweep, place)
+    else:
+        with atomic_file(place / EXPERIMENT_FILE, "w") as stream:
+            stream.write(to_yaml(document))
+        trials = place / TRIALS_FOLDER
+        trials.mkdir(exist_ok=True)
+        # Trials run as another user than this step does, perhaps.
+        trials.chmod(0o777)
+        result = run_on_cluster(document)
+        _write_records(result, sweep.metric, place)
     report = write_report(place)
     if result.error is not None:
         raise result.error
-    return _tuned(result.name, result, sweep, report)
+    return _tuned(name, result, sweep, report)
+
+
+def _read_result(name: str, sweep: Sweep, place: Path) -> ClusterResult:
+    trials, status, failure = read_trials(place), read_json(place / STATUS_FILE), place / _FAILURE_FILE
+    best = best_of(trials, maximize=sweep.maximize)
+    error = ClusterError(failure.read_text(encoding="utf-8")) if failure.exists() else None
+    return ClusterResult(name, best, trials, status, "", error)
 
 
 def _write_records(result: ClusterResult, metric: str, place: Path) -> None:
@@ -210,10 +228,14 @@ def _write_records(result: ClusterResult, metric: str, place: Path) -> None:
         trial.folder = str(place / TRIALS_FOLDER / trial.name)
         trial.curve = list(curves.get(trial.name, []))
         trial.epochs = len(trial.curve)
-    write_json(place / STATUS_FILE, result.status)
     with atomic_file(place / TRIALS_FILE) as stream:
         for trial in result.trials:
             stream.write(msgspec.json.encode(trial) + b"\n")
+    if result.error is not None:
+        with atomic_file(place / _FAILURE_FILE, "w") as stream:
+            stream.write(str(result.error))
+    # Last: it says that the others are there.
+    write_json(place / STATUS_FILE, result.status)
 
 
 def _here(document: dict[str, Any], sweep: Sweep, place: Path) -> Tuned:

@@ -236,6 +236,22 @@ def test_what_a_failed_experiment_computed_is_kept(
     (folder,) = (tmp_path / "work" / "sweeps").iterdir()
     assert len(read_trials(folder)) == 2
     assert (folder / "report.html").exists()
+    # The pipeline tries the step again: the same failure, and no second sweep.
+    requests = len(cluster.requests)
+    with pytest.raises(ClusterError, match=r"the Experiment digits-[0-9a-f]{8} failed: 2 trials have ended"):
+        call(data, shared(tmp_path / "work"), tmp_path, engine="katib")
+    assert len(cluster.requests) == requests
+
+
+def test_a_step_that_failed_after_its_sweep_does_not_sweep_again(
+    swept: tuple[Path, dict[str, Any]], data: dict[str, dsl.Dataset], cluster: Cluster, tmp_path: Path
+) -> None:
+    cluster.play = ends_with_models(Path(swept[1]["model"].path))
+    first = call(data, shared(tmp_path / "work"), tmp_path, engine="katib")
+    requests = len(cluster.requests)
+    second = call(data, shared(tmp_path / "work"), tmp_path, engine="katib")
+    assert second == first
+    assert len(cluster.requests) == requests
 
 
 def test_each_run_has_an_experiment_of_its_own_and_a_retry_has_not(
