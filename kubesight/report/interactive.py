@@ -13,6 +13,15 @@ SHADES_DARK = ("#6b55b5", "#5270bd", "#3f8abf", "#38a3b5", "#40b89b", "#63ca7c",
 """The same for a dark ground: ever lighter."""
 
 
+MANY = 120
+"""With more runs, lines and points are drawn thinner."""
+
+
+def crowd(count: int) -> str:
+    """The class of a drawing of so many runs."""
+    return "many" if count > MANY else "few"
+
+
 def shade(share: float | None) -> str:
     """The class of a colour: `q0` (worst, share 0) to `q8` (best, share 1), `qn` for a run without a value."""
     if share is None or not math.isfinite(share):
@@ -35,6 +44,11 @@ svg path.top{fill:none;stroke:var(--text);stroke-width:2}
 svg circle.p{fill:var(--q);stroke:var(--card);stroke-width:1}
 svg circle.p.best{stroke:var(--text);stroke-width:2}
 svg path.x{stroke:var(--bad);stroke-width:1.6;fill:none}
+.many path.t{stroke-width:.8;stroke-opacity:.55}
+.many path.t.best{stroke-width:3;stroke-opacity:1}
+.many circle.p{r:2.6px;stroke-width:.5}
+.many circle.p.best{r:5.5px;stroke-width:2}
+.many path.x{stroke-width:.7}
 svg .off{opacity:.06}
 svg.par .off{opacity:.045}
 svg path.t.hot{stroke:var(--text);stroke-width:3.4;stroke-opacity:1}

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kubesight.report.axis import Scale, log_ticks, round_ticks, text, tick_text
-from kubesight.report.interactive import SHADES_LIGHT, shade
+from kubesight.report.interactive import SHADES_LIGHT, crowd, shade
 from kubesight.report.markup import Html, escape, join, shorten
 
 _TOP, _BOTTOM, _HEIGHT = 52, 392, 412
@@ -74,12 +74,13 @@ def parallel(axes: Sequence[Axis], names: Sequence[str], shares: Sequence[float 
     parts += [_axis(axis, x, step) for axis, x in zip(axes, xs, strict=True)]
     width = xs[-1] + 84
     least = min(width, 88 * len(axes))
+    kind = f'class="par {crowd(len(names))}" role="group" tabindex="0"'
     size = f'viewBox="0 0 {width:g} {_HEIGHT}" style="--least:{least:g}px"'
     data = f'data-x="{",".join(f"{x:g}" for x in xs)}" data-range="{_TOP},{_BOTTOM}"'
     label = f"parallel coordinates of {len(names)} trials; left and right arrow keys go through them"
     return Html(
         f'<figure class="chart">{_scale()}<div class="wide">'
-        f'<svg class="par" role="group" tabindex="0" aria-label="{label}" {size} {data}>{join(parts)}</svg></div>'
+        f'<svg {kind} aria-label="{label}" {size} {data}>{join(parts)}</svg></div>'
         f'<output class="said" aria-live="polite">{_HINT}</output></figure>'
     )
 
@@ -165,7 +166,7 @@ def _axis(axis: Axis, x: float, step: float) -> Html:
     head = f'<text class="k" x="{x:g}" y="{_TOP - 24}">{escape(name)}{title}</text>'
     kind = text(x, _TOP - 40, "log", "middle") if axis.log else ""
     return Html(
-        f'<g class="axis" tabindex="0" role="slider" aria-valuetext="all" aria-label="{label}" '
+        f'<g class="axis" tabindex="0" role="group" aria-label="{label}" '
         f'data-name="{escape(axis.name)}" {about}>'
         f'<path class="a" d="M{x:g} {_TOP - 8}V{_BOTTOM + 8}"/>'
         f'<rect class="band" x="{x - 8:g}" y="{_TOP}" width="16" height="0"/>'

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kubesight.report.axis import Scale, chart, frame, horizontal, log_ticks, round_ticks, text, vertical
-from kubesight.report.interactive import shade
+from kubesight.report.interactive import crowd, shade
 from kubesight.report.markup import Html, escape, join, number, shorten, whole
 from kubesight.report.parallel import natural
 
@@ -51,10 +51,9 @@ def curves(runs: Sequence[Run], x_label: str, y_label: str, *, best: int | None,
     longest = max(len(runs[run].curve) for run in shown)
     y_ticks, x_ticks = round_ticks(*_core(values), 6), _counts(longest)
     x, y = horizontal(min(1, longest - 1), longest), vertical(y_ticks[0], y_ticks[-1])
-    parts = [frame(x, y, x_ticks, y_ticks, x_label, y_label)]
-    for index in shown:
-        parts.append(_curve(index, runs[index], x, y, bold=index == best))
-    return chart(join(parts), title=title, label=f"{y_label} of {len(shown)} trials")
+    drawn = [_curve(index, runs[index], x, y, bold=index == best) for index in shown]
+    body = frame(x, y, x_ticks, y_ticks, x_label, y_label) + _together(drawn)
+    return chart(body, title=title, label=f"{y_label} of {len(shown)} trials")
 
 
 def best_so_far(runs: Sequence[Run], y_label: str, *, maximize: bool, title: str = "") -> Html:
@@ -74,7 +73,11 @@ def best_so_far(runs: Sequence[Run], y_label: str, *, maximize: bool, title: str
             steps.append(f"H{x(index):g}V{_inside(y, top):g}")
     steps.append(f"H{x.end:g}")
     points = [_point(index, runs[index], x(index), _inside(y, value), bold=index == leader) for index, value in known]
-    body = frame(x, y, x_ticks, y_ticks, "trial", y_label) + f'<path class="top" d="{"".join(steps)}"/>' + join(points)
+    body = (
+        frame(x, y, x_ticks, y_ticks, "trial", y_label)
+        + f'<path class="top" d="{"".join(steps)}"/>'
+        + _together(points)
+    )
     return chart(body, title=title, label=f"best {y_label} so far over {len(runs)} trials")
 
 
@@ -118,7 +121,7 @@ def scatter(
         for index, setting, value in known
     ]
     label = f"{x_label} (log scale)" if log else x_label
-    body = frame(x, y, x_ticks, y_ticks, label, y_label) + join(points)
+    body = frame(x, y, x_ticks, y_ticks, label, y_label) + _together(points)
     return chart(body, title=title, label=f"{y_label} against {x_label} of {len(known)} trials")
 
 
@@ -133,7 +136,7 @@ def _by_category(
 ) -> Html:
     x = horizontal(0, len(categories))
     room = (x.end - x.start) / len(categories)
-    parts = [frame(x, y, [], y_ticks, labels[0], labels[1])]
+    parts, points = [frame(x, y, [], y_ticks, labels[0], labels[1])], []
     for column, name in enumerate(categories):
         members = [(index, value) for index, setting, value in known if setting == name]
         middle = x(column + 0.5)
@@ -143,8 +146,12 @@ def _by_category(
         parts.append(Html(f'<path class="a" d="M{middle - room * 0.36:g} {_inside(y, centre):g}h{room * 0.72:g}"/>'))
         for place, (index, value) in enumerate(members):
             shift = ((place * 0.618034) % 1 - 0.5) * room * 0.5
-            parts.append(_point(index, runs[index], middle + shift, _inside(y, value), bold=index == best))
-    return chart(join(parts), title=labels[2], label=f"{labels[1]} against {labels[0]} of {len(known)} trials")
+            points.append(_point(index, runs[index], middle + shift, _inside(y, value), bold=index == best))
+    return chart(
+        join([*parts, _together(points)]),
+        title=labels[2],
+        label=f"{labels[1]} against {labels[0]} of {len(known)} trials",
+    )
 
 
 def _number_axis(low: float, high: float, log: bool) -> tuple[Scale, list[float]]:
@@ -174,6 +181,10 @@ def _point(index: int, run: Run, px: float, py: float, *, bold: bool) -> Html:
     kind = f"{shade(run.share)}{' best' if bold else ''}"
     place = f'cx="{px:g}" cy="{py:g}" r="{radius:g}"'
     return Html(f'<circle class="p {kind}" data-t="{index}" {place}><title>{escape(said)}</title></circle>')
+
+
+def _together(drawn: Sequence[Html]) -> Html:
+    return Html(f'<g class="{crowd(len(drawn))}">{join(drawn)}</g>')
 
 
 def _order(runs: Sequence[Run], best: int | None) -> list[int]:

@@ -78,7 +78,7 @@ def test_the_best_run_is_drawn_last_and_bold_and_one_without_a_result_first_and_
 
 
 def test_axes_tell_their_scale_to_the_script():
-    axes = {axis.get("data-name"): axis for axis in drawing(chart()).iter("g")}
+    axes = {axis.get("data-name"): axis for axis in drawing(chart()).iter("g") if axis.get("data-name")}
     assert list(axes) == ["model", "rate", "frozen", "accuracy"]
     assert (float(axes["rate"].get("data-low")), float(axes["rate"].get("data-high"))) == (0.001, 0.1)
     assert axes["rate"].get("data-log") == "1"
