@@ -177,14 +177,16 @@ def _is_dataset(path: str) -> bool:
 
 
 def _seen_by_trials(job: "Job", training: str | None, validation: str | None) -> tuple[str, str]:
-    """The two data sets of a job whose sweep is printed, not prepared."""
+    """The two data sets of a job whose sweep is printed, not prepared: folders here, or on a volume of the trials."""
+    from kubesight.tune.katib.pod import is_kept
+
     named: Mapping[str, str | None] = {
         "training_data": training or job.training_data.path,
         "validation_data": validation or (job.validation_data.path if job.validation_data else None),
     }
     for key, path in named.items():
         given = training if key == "training_data" else validation
-        if path is None or (given is None and not _is_dataset(path)):
+        if path is None or not (given or _is_dataset(path) or is_kept(job.kubesight.resources, path)):
             raise JobError(
                 f"{path} is no data set that trials can read" if path else "there is none, and trials share one split",
                 where=key,

@@ -118,6 +118,15 @@ def test_experiment_takes_the_trials_folder_from_the_jobs_volume(job):
     assert "--output=/data/sweeps/fruit/${trialParameters.trial_name}" in done.stdout
 
 
+def test_data_may_lie_on_a_volume_that_only_trials_see(job):
+    job.write_text(
+        JOB.format(training="/data/fruit/train", validation="/data/fruit/validation")
+        + "kubesight:\n  resources:\n    volumes: [{claim: kubesight-data, path: /data}]\n"
+    )
+    done = run("experiment", job)
+    assert "--training-data=/data/fruit/train --validation-data=/data/fruit/validation" in " ".join(done.stdout.split())
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
