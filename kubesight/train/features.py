@@ -119,8 +119,9 @@ def _alone(path: Path) -> Iterator[None]:
     The system lets go of it when its holder dies. The lock's file stays: were it removed, a third process could lock a
     new one while the second has the old.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_suffix(".lock"), "ab") as stream:
+    lock = path.parent.parent / "locks" / path.name
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with open(lock, "ab") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
