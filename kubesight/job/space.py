@@ -10,7 +10,7 @@ from kubesight.errors import HyperparameterError, KubesightError
 from kubesight.hyperparameters.resolve import settle
 from kubesight.hyperparameters.search_space import Choice, Distribution, in_base, parse
 from kubesight.hyperparameters.table import INJECTED, find
-from kubesight.job.branches import branches
+from kubesight.job.branches import Branch, branches
 from kubesight.job.yaml_lines import Keys
 from kubesight.models.names import DEFAULT_MODEL
 from kubesight.sweep.automatic import MODELS, automatic_space
@@ -67,25 +67,34 @@ def read_hyperparameters(
     given: dict[str, Any] = {}
     groups = []
     for branch in branches(spaces, place):
-        places = branch.places
-        varying = _canonical(branch.expressions, places)
-        _check_apart(fixed, varying, places)
-        swept = {
-            spelling: in_base(_parsed(expression, spelling, places), base)
-            for spelling, expression in branch.expressions.items()
-        }
-        models = _models(task, parameters.get(fixed.get("model_name", "")), swept.get(varying.get("model_name", "")))
-        if not models:
-            raise HyperparameterError(
-                "model_name can only vary by choice(...)", where=places.get(varying.get("model_name", ""))
-            )
-        for model in models:
-            spelling = varying.get("model_name") or fixed.get("model_name")
-            settings, typed = _settled(model, task, parameters, swept, fixed_places | places, spelling)
-        named = {name: places[spelling] for name, spelling in varying.items() if spelling in places}
-        groups.append(SearchGroup(models, typed, named))
+        settings, group = _read_branch(task, parameters, fixed, branch, fixed_places, base)
+        groups.append(group)
         given = {name: settings[name] for name in fixed}
     return given, tuple(groups)
+
+
+def _read_branch(
+    task: Task,
+    parameters: Mapping[str, Any],
+    fixed: Mapping[str, str],
+    branch: Branch,
+    fixed_places: Mapping[str, str],
+    base: float,
+) -> tuple[dict[str, Any], SearchGroup]:
+    """One flat space, checked for each of its models; with all settings that do not vary."""
+    places = branch.places
+    varying = _canonical(branch.expressions, places)
+    _check_apart(fixed, varying, places)
+    swept = {name: in_base(_parsed(each, name, places), base) for name, each in branch.expressions.items()}
+    named = varying.get("model_name", "")
+    models = _models(task, parameters.get(fixed.get("model_name", "")), swept.get(named))
+    if not models:
+        raise HyperparameterError("model_name can only vary by choice(...)", where=places.get(named))
+    for model in models:
+        spelling = named or fixed.get("model_name")
+        settings, typed = _settled(model, task, parameters, swept, {**fixed_places, **places}, spelling)
+    own = {name: places[spelling] for name, spelling in varying.items() if spelling in places}
+    return settings, SearchGroup(models, typed, own)
 
 
 def _settled_alone(
