@@ -49,7 +49,9 @@ class ModelSampler:
         with warnings.catch_warnings():  # of options that are experimental or go with a later version
             warnings.simplefilter("ignore")
             sampler = _SAMPLERS[experiment.algorithm](dict(experiment.settings), seed, past)
-            direction = "maximize" if experiment.maximize else "minimize"
+            direction = (
+                optuna.study.StudyDirection.MAXIMIZE if experiment.maximize else optuna.study.StudyDirection.MINIMIZE
+            )
             self._study = optuna.create_study(direction=direction, sampler=sampler)
             self._study.add_trials(past)
 
@@ -113,7 +115,8 @@ def _tpe(settings: _Settings, seed: int, past: _Past) -> optuna.samplers.BaseSam
 
 
 def _multivariate_tpe(settings: _Settings, seed: int, past: _Past) -> optuna.samplers.BaseSampler:
-    options = {name: int(settings[name]) for name in ("n_startup_trials", "n_ei_candidates") if name in settings}
+    names = ("n_startup_trials", "n_ei_candidates")
+    options: dict[str, Any] = {name: int(settings[name]) for name in names if name in settings}
     return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True, **options)
 
 
@@ -136,14 +139,31 @@ def _bayesian(settings: _Settings, seed: int, past: _Past) -> optuna.samplers.Ba
 def _cmaes(settings: _Settings, seed: int, past: _Past) -> optuna.samplers.BaseSampler:
     if settings.get("restart_strategy", "none") not in ("none", "None"):
         log.warning("The setting restart_strategy of cmaes counts on Katib alone.")
-    sigma = float(settings.get("sigma", 0))
+    sigma = float(settings.get("sigma", 0)) or None
+    warm = sigma is None and len(past) >= _CMAES_LEAST
+    if past and not warm:
+        log.warning("cmaes begins from earlier trials when there are %d and no sigma: not here.", _CMAES_LEAST)
     return optuna.samplers.CmaEsSampler(
         seed=seed,
-        sigma0=sigma or None,
+        sigma0=sigma,
         warn_independent_sampling=False,
-        source_trials=list(past) or None,
+        source_trials=[_numbers(trial) for trial in past] if warm else None,
         independent_sampler=optuna.samplers.RandomSampler(seed=seed),
     )
+
+
+_CMAES_LEAST = 10  # it begins from the best tenth of them
+
+
+def _numbers(trial: optuna.trial.FrozenTrial) -> optuna.trial.FrozenTrial:
+    """The trial's numbers, which are all that CMA-ES knows."""
+    distributions = {
+        name: distribution
+        for name, distribution in trial.distributions.items()
+        if isinstance(distribution, optuna.distributions.FloatDistribution)
+    }
+    params = {name: trial.params[name] for name in distributions}
+    return optuna.trial.create_trial(params=params, distributions=distributions, value=trial.value)
 
 
 _SAMPLERS: Mapping[str, Callable[[_Settings, int, _Past], optuna.samplers.BaseSampler]] = {

@@ -111,7 +111,7 @@ class Space:
         values: dict[str, str] = {}
         for parameter, drawn in zip(self.parameters, shares, strict=True):
             counts = self.counts(parameter, values.get(GROUP_PARAMETER))
-            values[parameter.name] = quantile(parameter, float(drawn) if counts else 0.5)
+            values[parameter.name] = quantile(parameter, drawn if counts else 0.5)
         return values
 
     def holds(self, observation: Observation) -> bool:
@@ -140,7 +140,9 @@ class Random(_Independent):
 
     def ask(self, number: int) -> dict[str, str]:
         """The draw of trial `number`."""
-        return self._space.assign(np.random.default_rng([self._seed, number]).random(len(self._space.parameters)))
+        return self._space.assign(
+            np.random.default_rng([self._seed, number]).random(len(self._space.parameters)).tolist()
+        )
 
 
 class _Sobol(_Independent):
@@ -159,7 +161,7 @@ class _Sobol(_Independent):
         self._sequence.reset()
         if number:
             self._sequence.fast_forward(number)
-        return self._space.assign(self._sequence.random(1)[0])
+        return self._space.assign(self._sequence.random(1)[0].tolist())
 
 
 class _Grid(_Independent):

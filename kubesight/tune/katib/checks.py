@@ -161,12 +161,15 @@ def _trial_parameters(source: Source, items: list[Any], names: list[str]) -> tup
 
 def _trial_spec(source: Source, template: Mapping[str, Any]) -> tuple[Keys, dict[str, Any]]:
     keys: Keys = ("spec", "trialTemplate")
-    spec, reference = template.get("trialSpec"), template.get("configMap")
-    if (spec is None) == (reference is None):
+    spec = template.get("trialSpec")
+    if (spec is None) == (template.get("configMap") is None):
         raise source.error(keys, "a trial template has trialSpec or configMap, one of them")
     if spec is not None:
         return (*keys, "trialSpec"), spec
-    keys = (*keys, "configMap")
+    return (*keys, "configMap"), _from_config_map(source, (*keys, "configMap"), template["configMap"])
+
+
+def _from_config_map(source: Source, keys: Keys, reference: Mapping[str, Any]) -> dict[str, Any]:
     name, namespace, path = (reference.get(key) for key in ("configMapName", "configMapNamespace", "templatePath"))
     if not (name and namespace and path):
         raise source.error(keys, "configMapName, configMapNamespace and templatePath are needed")
@@ -175,7 +178,7 @@ def _trial_spec(source: Source, template: Mapping[str, Any]) -> tuple[Keys, dict
             metadata = other.get("metadata") or {}
             text = (other.get("data") or {}).get(path)
             if metadata.get("name") == name and metadata.get("namespace", namespace) == namespace and text:
-                return keys, _template_text(source, keys, text)
+                return _template_text(source, keys, text)
     raise source.error(
         keys,
         f"the trial template {path} of the ConfigMap {namespace}/{name} is not at hand",
@@ -213,11 +216,16 @@ def _check_manifest(
     source: Source, keys: Keys, spec: Mapping[str, Any], template: Mapping[str, Any]
 ) -> tuple[str, str]:
     metadata = spec.get("metadata") or {}
+    if not isinstance(metadata, Mapping):
+        raise source.error((*keys, "metadata"), f"{metadata!r} is not a mapping")
+    for key in ("labels", "annotations"):
+        if not isinstance(metadata.get(key) or {}, Mapping):
+            raise source.error((*keys, "metadata", key), f"{metadata[key]!r} is not a mapping")
     for key in ("name", "namespace"):
         if metadata.get(key):
             raise source.error((*keys, "metadata", key), f"Katib gives every trial its {key}", "Leave it out.")
     version, kind = spec.get("apiVersion"), spec.get("kind")
-    if not version or not kind:
+    if not (version and kind and isinstance(version, str) and isinstance(kind, str)):
         raise source.error(keys, "a trial template needs apiVersion and kind")
     if (version, kind) == ("batch/v1", "Job"):
         check_job_fields(source, keys, spec)

@@ -70,13 +70,16 @@ def trial_command(manifest: Mapping[str, Any], primary_container: str) -> TrialC
         )
     pod = read(manifest, primary_container)
     container = pod.container
-    if not container.get("command"):
+    if not isinstance(container.get("command"), list) or not container["command"]:
         raise JobError(
             f"the container {primary_container} has no command, and the entry point of its image is not known here",
             hint="Write the command; Katib too would have to ask the image's registry for it.",
         )
     env, known = _environment(container)
-    argv = [_expand(str(word), known) for word in [*container["command"], *(container.get("args") or [])]]
+    words = [*container["command"], *(container.get("args") or [])]
+    if not all(isinstance(word, str) for word in words):
+        raise JobError(f"command and args are {words!r}: not all of them are texts", hint="Write numbers in quotes.")
+    argv = [_expand(word, known) for word in words]
     return TrialCommand(
         argv=tuple(argv),
         env=env,
@@ -89,7 +92,7 @@ def trial_command(manifest: Mapping[str, Any], primary_container: str) -> TrialC
 
 
 def _job(manifest: Mapping[str, Any], primary: str) -> _Pod:
-    spec = manifest.get("spec") or {}
+    spec = _get(manifest, "spec")
     for key in ("parallelism", "completions"):
         _one(spec.get(key), f"a Job with {key}", key)
     pod = _get(spec, "template", "spec")
@@ -97,42 +100,42 @@ def _job(manifest: Mapping[str, Any], primary: str) -> _Pod:
 
 
 def _pytorch_job(manifest: Mapping[str, Any], primary: str) -> _Pod:
-    spec = manifest.get("spec") or {}
+    spec = _get(manifest, "spec")
     replicas = {
-        name: _whole(each.get("replicas", 1), "replicas")
-        for name, each in _get(spec, "pytorchReplicaSpecs").items()
-        if each.get("replicas", 1) not in (0, "0")
+        name: _whole(_get(spec, "pytorchReplicaSpecs", name).get("replicas", 1), "replicas") or 0
+        for name in _get(spec, "pytorchReplicaSpecs")
     }
-    _one(sum(count or 0 for count in replicas.values()), "a PyTorchJob with replicas", "replicas")
-    pod = _get(spec, "pytorchReplicaSpecs", *replicas, "template", "spec")
-    policy = spec.get("runPolicy") or {}
+    _one(sum(replicas.values()), "a PyTorchJob with replicas", "replicas")
+    role = next((name for name, count in replicas.items() if count), "Master")
+    pod = _get(spec, "pytorchReplicaSpecs", role, "template", "spec")
+    policy = _get(spec, "runPolicy")
     return _Pod(pod, _container(pod, primary), policy.get("activeDeadlineSeconds"), policy.get("backoffLimit"))
 
 
 def _train_job(manifest: Mapping[str, Any], primary: str) -> _Pod:
-    spec = manifest.get("spec") or {}
+    spec = _get(manifest, "spec")
     trainer = _get(spec, "trainer")
     _one(trainer.get("numNodes"), "a TrainJob with numNodes", "numNodes")
-    container = {**trainer, "resources": trainer.get("resourcesPerNode") or {}}
+    container = {**trainer, "resources": _get(trainer, "resourcesPerNode")}
     pod: dict[str, Any] = {"volumes": []}
     mounts: list[Any] = []
     for override in _overrides(spec):
-        pod["volumes"] += override.get("volumes") or []
-        for each in override.get("containers") or []:
+        pod["volumes"] += _each(override, "volumes")
+        for each in _each(override, "containers"):
             if each.get("name") == primary:
-                mounts += each.get("volumeMounts") or []
-                container["env"] = [*(container.get("env") or []), *(each.get("env") or [])]
+                mounts += _each(each, "volumeMounts")
+                container["env"] = [*_each(container, "env"), *_each(each, "env")]
     return _Pod(pod, {**container, "volumeMounts": mounts}, spec.get("activeDeadlineSeconds"), None)
 
 
 def _overrides(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Pod specs of the training nodes: `podTemplateOverrides` of Trainer 2.1, `runtimePatches` of 2.3."""
-    found = []
-    for override in spec.get("podTemplateOverrides") or []:
-        if any(job.get("name") == "node" for job in override.get("targetJobs") or []):
-            found.append(override.get("spec") or {})
-    for patch in spec.get("runtimePatches") or []:
-        for job in _get(patch, "trainingRuntimeSpec", "template", "spec").get("replicatedJobs") or []:
+    found: list[Mapping[str, Any]] = []
+    for override in _each(spec, "podTemplateOverrides"):
+        if any(job.get("name") == "node" for job in _each(override, "targetJobs")):
+            found.append(_get(override, "spec"))
+    for patch in _each(spec, "runtimePatches"):
+        for job in _each(_get(patch, "trainingRuntimeSpec", "template", "spec"), "replicatedJobs"):
             if job.get("name") == "node":
                 found.append(_get(job, "template", "spec", "template", "spec"))
     return found
@@ -146,9 +149,26 @@ _KINDS: Mapping[tuple[str, str], Callable[[Mapping[str, Any], str], _Pod]] = {
 
 
 def _get(value: Any, *keys: str) -> dict[str, Any]:
+    """The mapping at `keys`; empty when it is not given."""
     for key in keys:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return dict(value) if isinstance(value, Mapping) else {}
+        value = {} if value is None else value
+        if not isinstance(value, Mapping):
+            raise JobError(f"{value!r} is not a mapping: it should have {key}")
+        value = value.get(key)
+    if value is not None and not isinstance(value, Mapping):
+        raise JobError(f"{'.'.join(keys)} is {value!r}, not a mapping")
+    return dict(value or {})
+
+
+def _each(value: Mapping[str, Any], key: str, *needed: str) -> list[Mapping[str, Any]]:
+    """The mappings of the list at `key`, each with the needed texts; empty when it is not given."""
+    items = value.get(key) or []
+    if not isinstance(items, list):
+        raise JobError(f"{key} is {items!r}, not a list")
+    for item in items:
+        if not isinstance(item, Mapping) or not all(isinstance(item.get(name), str) for name in needed):
+            raise JobError(f"{key} has {item!r}, not a mapping{' with ' + ' and '.join(needed) if needed else ''}")
+    return items
 
 
 def _one(count: Any, what: str, key: str) -> None:
@@ -160,14 +180,14 @@ def _one(count: Any, what: str, key: str) -> None:
 
 
 def _container(pod: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    containers = pod.get("containers") or []
-    for other in [*containers, *(pod.get("initContainers") or [])]:
+    containers = _each(pod, "containers", "name")
+    for other in [*containers, *_each(pod, "initContainers", "name")]:
         if other.get("name") != name:
             _warn(f"the container {other.get('name')} is left out: here a trial is its container {name} alone")
     for container in containers:
         if container.get("name") == name:
             return container
-    names = ", ".join(str(each.get("name")) for each in containers)
+    names = ", ".join(each["name"] for each in containers)
     raise JobError(
         f"the trial template has no container {name}",
         hint=f"Name one of its containers in primaryContainerName: {names or 'it has none'}.",
@@ -178,10 +198,10 @@ def _environment(container: Mapping[str, Any]) -> tuple[dict[str, str], dict[str
     """The variables to set, and those that `$(VAR)` may name: also ones that a secret gives there and you here."""
     env: dict[str, str] = {}
     known: dict[str, str] = {}
-    for each in container.get("envFrom") or []:
-        source = each.get("secretRef") or each.get("configMapRef") or {}
+    for each in _each(container, "envFrom"):
+        source = _get(each, "secretRef") or _get(each, "configMapRef")
         _warn(f"the variables of {source.get('name')} are not known here: yours count where you have set them")
-    for variable in container.get("env") or []:
+    for variable in _each(container, "env", "name"):
         name = variable["name"]
         if "valueFrom" in variable:
             _warn(f"the variable {name} comes from the cluster: here yours counts where you have set it")
@@ -201,15 +221,14 @@ def _expand(text: str, known: Mapping[str, str]) -> str:
 
 
 def _gpus(container: Mapping[str, Any]) -> int:
-    resources = container.get("resources") or {}
-    asked = {**(resources.get("requests") or {}), **(resources.get("limits") or {})}
+    asked = {**_get(container, "resources", "requests"), **_get(container, "resources", "limits")}
     return sum(_whole(value, name) or 0 for name, value in asked.items() if _GPU.match(name))
 
 
 def _volumes(pod: Mapping[str, Any], container: Mapping[str, Any]) -> dict[str, str]:
-    sources = {volume["name"]: volume for volume in pod.get("volumes") or []}
+    sources = {volume["name"]: volume for volume in _each(pod, "volumes", "name")}
     volumes: dict[str, str] = {}
-    for mount in container.get("volumeMounts") or []:
+    for mount in _each(container, "volumeMounts", "name", "mountPath"):
         path, source = mount["mountPath"], sources.get(mount["name"])
         if source is None:
             raise JobError(f"the volume {mount['name']} of {path} is not among the pod's volumes")
@@ -226,7 +245,7 @@ def _volumes(pod: Mapping[str, Any], container: Mapping[str, Any]) -> dict[str, 
 def _whole(value: Any, name: str) -> int | None:
     try:
         return None if value is None else int(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise JobError(f"{name}: {value!r} is not a whole number") from error
 
 

@@ -35,12 +35,13 @@ def read_parameters(source: Source) -> tuple[Parameter, ...]:
 
 
 def _parameter(source: Source, keys: Keys, item: dict[str, Any]) -> Parameter:
-    name, kind, space = item.get("name"), item.get("parameterType"), item.get("feasibleSpace") or {}
+    name, space = item.get("name"), item.get("feasibleSpace") or {}
+    kind: Any = item.get("parameterType")
     if not name:
         raise source.error((*keys, "name"), "a parameter needs a name")
     if kind not in get_args(Kind):
         raise source.error((*keys, "parameterType"), f"{kind!r} is not one of {', '.join(get_args(Kind))}")
-    distribution = space.get("distribution") or "uniform"
+    distribution: Any = space.get("distribution") or "uniform"
     if distribution not in get_args(Distribution):
         raise source.error(
             (*keys, "feasibleSpace", "distribution"),

@@ -28,9 +28,8 @@ class Source:
 
     def error(self, keys: Keys, message: str, hint: str | None = None) -> JobError:
         """An error that names the field and, in a file, its line."""
-        return JobError(
-            f"{dotted(keys)}: {message}" if keys else message, where=self.file and self.file.place(keys), hint=hint
-        )
+        where = None if self.file is None else self.file.place(keys)
+        return JobError(f"{dotted(keys)}: {message}" if keys else message, where=where, hint=hint)
 
     def get(self, keys: Keys) -> Any:
         """What stands at `keys`, or None."""
