@@ -1,6 +1,7 @@
 """From a trial's values to a process of this machine: what its container would run, with this machine's paths."""
 
 import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from kubesight.tune.katib.objects import Experiment, Parameter
 
 DEFAULT_NAMESPACE = "default"
+
+PICTURES_FOLDER = "pictures"
+"""Beside the trials' folders while a sweep runs: see `kubesight.dataset.picture_cache`."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +66,15 @@ class Launcher:
         """Keep what all trials share."""
         self._experiment = experiment
         self._trials = trials
+        self._pictures = trials.absolute().parent / PICTURES_FOLDER
         self._volumes = volumes
         self._warm = warm
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self._threads = str(max(1, cores // (parallel or experiment.parallel)))
+
+    def forget_pictures(self) -> None:
+        """Remove the decoded pictures that the trials have shared: a sweep that is over reads none."""
+        shutil.rmtree(self._pictures, ignore_errors=True)
 
     def check(self) -> TrialCommand:
         """Make the command of an imaginary trial, so that what fails for all fails before the first one.
@@ -125,7 +134,8 @@ class Launcher:
     def _environment(self, plan: TrialPlan, devices: Sequence[str]) -> dict[str, str]:
         """This process's variables, under what a trial needs, under what its container says."""
         programs = str(Path(sys.executable).parent)  # so that `kubesight` and `python` are those of this program
-        env = {"OMP_NUM_THREADS": self._threads, **os.environ, VISIBLE: ",".join(devices)}
+        env = {"OMP_NUM_THREADS": self._threads, "KUBESIGHT_PICTURES": str(self._pictures)}
+        env |= {**os.environ, VISIBLE: ",".join(devices)}
         env |= {"PYTHONUNBUFFERED": "1", "KATIB_TRIAL_NAME": plan.name}
         env |= {name: replace_paths(value, plan.paths) for name, value in plan.command.env.items()}
         env["PATH"] = os.pathsep.join([programs, env.get("PATH") or os.defpath])
