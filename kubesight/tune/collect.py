@@ -231,6 +231,9 @@ class Tail:
 
     A file that is not there yet is empty, one that was written anew is read from its start.
 
+    Attributes:
+        renewals: how often it was written anew; what was read before that stands there no more.
+
     Args:
         path: the file.
         start: from which byte on.
@@ -242,6 +245,7 @@ class Tail:
         self._position = start
         self._inode: int | None = None
         self._rest = b""
+        self.renewals = 0
 
     def lines(self, *, final: bool = False) -> Iterator[str]:
         """The lines added since the last call.
@@ -254,6 +258,7 @@ class Tail:
                 state = os.fstat(stream.fileno())
                 if state.st_size < self._position or self._inode not in (None, state.st_ino):
                     self._position, self._rest = 0, b""
+                    self.renewals += 1
                 self._inode = state.st_ino
                 stream.seek(self._position)
                 yield from self._read(stream, state.st_size)

@@ -16,7 +16,7 @@ import yaml
 from kubesight.errors import JobError, StorageError
 from kubesight.storage.files import atomic_file, read_json, write_json
 from kubesight.sweep.names import CONDITIONS_ANNOTATION
-from kubesight.tune.records import BEST_LINK, EXPERIMENT_FILE, STATUS_FILE, TRIALS_FOLDER, Trial
+from kubesight.tune.records import BEST_LINK, EXPERIMENT_FILE, STATUS_FILE, SUGGESTIONS_FILE, TRIALS_FOLDER, Trial
 
 if TYPE_CHECKING:
     from kubesight.tune.katib.objects import Experiment
@@ -111,8 +111,8 @@ class SweepFolder:
 
     def _check_same(self) -> None:
         path = self.path / EXPERIMENT_FILE
-        self.is_new = not path.exists()
-        if self.is_new:
+        self.is_new = not (path.exists() and (self.path / SUGGESTIONS_FILE).exists())
+        if self.is_new:  # or nothing was started, since the Experiment could not be run
             self._write_experiment(path)
             return
         try:

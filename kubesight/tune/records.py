@@ -53,8 +53,8 @@ class Trial(msgspec.Struct):
             stopped it, or what ended the sweep.
         started: when its command was started first, RFC 3339.
         ended: when it ended.
-        seconds: how long its command ran, all attempts together.
-        attempts: how often its command was started.
+        seconds: how long its command ran, all attempts together; those of interrupted runs of the sweep do not count.
+        attempts: how often its command was started, counted likewise.
         exit_code: of the last attempt; minus the signal's number when a signal ended it.
         metrics: for each metric that it printed `min`, `max` and `latest`; None where no finite number was printed.
         value: the objective by its strategy. Only of trials whose metrics Katib reads, so that the best trial is one
@@ -123,10 +123,15 @@ def append_record(path: Path, record: Trial | Suggestion) -> None:
         raise StorageError(error.strerror or str(error), where=str(error.filename or path)) from error
 
 
-def read_records(path: Path, kind: type[Record]) -> list[Record]:
+def read_records(path: Path, kind: type[Record], *, repair: bool = False) -> list[Record]:
     """The lines of a file, oldest first; none when there is no file.
 
-    A last line without an end is what a killed process left: it is cut off the file, and lost.
+    A last line without an end is being written, or what a killed process left; it does not count.
+
+    Args:
+        path: the file.
+        kind: what its lines are.
+        repair: cut such an end off the file; for the one process that writes it.
 
     Raises:
         StorageError: another line is broken, or the file cannot be read.
@@ -134,7 +139,7 @@ def read_records(path: Path, kind: type[Record]) -> list[Record]:
     try:
         data = path.read_bytes()
         whole = data.rfind(b"\n") + 1
-        if whole < len(data):
+        if repair and whole < len(data):
             os.truncate(path, whole)
     except FileNotFoundError:
         return []
@@ -154,13 +159,17 @@ def read_records(path: Path, kind: type[Record]) -> list[Record]:
     return found
 
 
-def read_trials(output: Path) -> list[Trial]:
+def read_trials(output: Path, *, repair: bool = False) -> list[Trial]:
     """The ended trials of a sweep's folder, in the order in which they ended.
+
+    Args:
+        output: the folder.
+        repair: see `read_records`.
 
     Raises:
         StorageError: a line is broken, or the file cannot be read.
     """
-    return read_records(output / TRIALS_FILE, Trial)
+    return read_records(output / TRIALS_FILE, Trial, repair=repair)
 
 
 def trial_name(experiment: str, number: int) -> str:

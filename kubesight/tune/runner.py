@@ -111,6 +111,8 @@ def run_sweep(
         )
         sweep = _Sweep(experiment, folder, launcher, interrupts, observer, warm_start, parallel)
         result = sweep.run()
+        if result.finished:
+            launcher.forget_pictures()
     if observer is not None:
         observer.finished(result)
     return result
@@ -147,7 +149,7 @@ class _Sweep:
         self._slots = GpuSlots()
         self._slots.check(command.gpus)
         self._reader = LineReader(experiment.collector, wanted_metrics(experiment))
-        self._ended = read_trials(folder.path)
+        self._ended = read_trials(folder.path, repair=True)
         self._suggestions = Suggestions(experiment, folder.path, self._ended, known_from(experiment, warm_start))
         self._stopping = EarlyStopping(experiment, self._ended)
         self._running: list[_Running] = []
@@ -224,17 +226,24 @@ class _Sweep:
             )
         except JobError as error:
             self._slots.give(devices)
-            if not self._has_run:
-                raise  # what cannot be started once will not be started a hundred times
-            log.warning("%s: %s", record.name, error)
-            record.condition, record.reason = "Failed", "StartError"
-            record.started = record.ended = rfc3339(microseconds=True)
-            self._keep(record)
+            self._cannot_start(record, error)
             return
         self._has_run = True
         self._running.append(_Running(trial, devices))
         if self._observer is not None:
             self._observer.started(record)
+
+    def _cannot_start(self, record: Trial, error: JobError) -> None:
+        """What cannot be started once will not be started a hundred times; later on it fails one trial alone."""
+        if not self._has_run:
+            if not self._ended:
+                self._suggestions.forget()
+            raise error
+        log.warning("%s: %s", record.name, error)
+        record.condition, record.reason, record.ended = "Failed", "StartError", rfc3339(microseconds=True)
+        if self._observer is not None:
+            self._observer.started(record)
+        self._keep(record)
 
     def _poll(self) -> None:
         """See what has become of the running trials."""

@@ -32,10 +32,10 @@ class GpuSlots:
             JobError: it asks for more than there are.
         """
         if wanted and not self._all:
-            log.warning("trials ask for %d GPUs each; this machine has none, so they run on its CPU", wanted)
+            log.warning("each trial asks for %s; this machine has none, so they run on its CPU", _count(wanted))
         elif wanted > len(self._all):
             raise JobError(
-                f"a trial asks for {wanted} GPUs, and this machine has {len(self._all)}",
+                f"a trial asks for {_count(wanted)}, and this machine has {len(self._all)}",
                 where="spec.trialTemplate.trialSpec",
                 hint="Ask for fewer, or run the Experiment on a cluster.",
             )
@@ -71,3 +71,7 @@ def visible_gpus(env: Mapping[str, str] | None = None) -> list[str]:
         log.warning("nvidia-smi does not answer (%s): trials run without GPUs", error)
         return []
     return [str(number) for number in range(sum(line.startswith("GPU ") for line in listed.splitlines()))]
+
+
+def _count(wanted: int) -> str:
+    return "1 GPU" if wanted == 1 else f"{wanted} GPUs"

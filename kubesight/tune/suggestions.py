@@ -51,7 +51,7 @@ class Suggestions:
         self._experiment = experiment
         self._path = output / SUGGESTIONS_FILE
         self._told = len(ended)
-        self.made = read_records(self._path, Suggestion)
+        self.made = read_records(self._path, Suggestion, repair=True)
         self._sampler = Sampler(experiment, history=history)
         if not self._replay(ended):
             log.warning("the sampler draws other trials than it did before; it goes on from what the ended ones tell")
@@ -77,6 +77,10 @@ class Suggestions:
         """A trial has ended: what it found out, or None."""
         self._sampler.tell(trial.number, trial.value)
         self._told += 1
+
+    def forget(self) -> None:
+        """None of them was ever started: the next run may be another Experiment's."""
+        self._path.unlink(missing_ok=True)
 
     def _replay(self, ended: Sequence[Trial]) -> bool:
         told = 0

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kubesight.errors import JobError, StorageError
-from kubesight.sweep.names import STOP_METRIC
+from kubesight.storage.files import read_json
+from kubesight.sweep.names import CACHE_FILE, STOP_METRIC
 from kubesight.tune.collect import BrokenLog, LineReader, Observation, Report, Tail
 from kubesight.tune.processes import TrialProcess
 from kubesight.tune.records import METRICS_FILE, OBSERVED, STDOUT_FILE, Condition, Trial
@@ -101,9 +102,9 @@ class RunningTrial:
         except OSError as error:
             raise StorageError(error.strerror or str(error), where=str(error.filename)) from error
         self._tail = Tail(folder / METRICS_FILE) if collector.kind == "File" else Tail(stdout, start)
-        self._seen, self._broken, self._asked = Observation(), False, False
+        self._broken = self._asked = False
+        self._forget()
         self.record.attempts += 1
-        self.record.curve.clear()
         self.record.decisions.clear()
         self.record.exit_code = None
         self.process = self._launch()
@@ -151,13 +152,20 @@ class RunningTrial:
             return False
         try:
             for line in self._tail.lines(final=final):
+                if self._tail.renewals != self._renewals:  # Katib reads what the file holds at the end
+                    self._forget()
                 for report in self._reader.read(line):
                     changed |= self._take(report, final=final)
         except BrokenLog:
             # Katib takes nothing from such a file.
-            self._broken, self._seen = True, Observation()
-            self.record.curve.clear()
+            self._broken = True
+            self._forget()
         return changed
+
+    def _forget(self) -> None:
+        """What was reported counts no more."""
+        self._seen, self._renewals = Observation(), self._tail.renewals
+        self.record.curve.clear()
 
     def _take(self, report: Report, *, final: bool) -> bool:
         if report.name == STOP_METRIC:
@@ -200,6 +208,7 @@ class RunningTrial:
         record, strategies = self.record, self._experiment.strategies
         record.seconds += time.monotonic() - self._began
         record.metrics, record.epochs = self._seen.metrics(), len(record.curve)
+        record.cache_hits = cache_hits(Path(record.folder))
         condition, reason = self._verdict(code)
         if condition is None:
             return
@@ -225,3 +234,13 @@ class RunningTrial:
 def wanted_metrics(experiment: "Experiment") -> Sequence[str]:
     """The names to look for on a trial's lines: the Experiment's, and the sign of a stop."""
     return (*dict.fromkeys([experiment.metric, *experiment.additional_metrics, STOP_METRIC]),)
+
+
+def cache_hits(folder: Path) -> int:
+    """How often a training of ours found something ready in the caches that trials share; 0 for all others."""
+    try:
+        counts = read_json(folder / CACHE_FILE)
+    except StorageError:
+        return 0
+    found = counts.items() if isinstance(counts, dict) else ()
+    return sum(value for name, value in found if name.endswith("_hits") and isinstance(value, int))

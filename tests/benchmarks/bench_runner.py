@@ -11,6 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # where pytest finds them too
+
 from sweeps import experiment
 
 from kubesight.tune.katib.experiment import read_experiment
@@ -80,8 +82,8 @@ def main() -> None:
                 took, memory = swept(folder / f"{algorithm}{parallel}", parallel, algorithm)
                 few, many = memory.after[100], memory.after[TRIALS]
                 print(
-                    f"{algorithm}, {parallel} at a time: {took:.1f} ms a trial, {took - start:.1f} ms beyond the bare start "
-                    f"(limit 150); resident {few:.1f} MiB after 100 trials, {many:.1f} MiB after {TRIALS} ({many - few:+.1f})"
+                    f"{algorithm}, {parallel} at a time: {took:.1f} ms a trial, {took - start:.1f} ms beyond the bare"
+                    f" start (limit 150); resident {few:.1f} MiB after 100 trials, {many - few:+.1f} after {TRIALS}"
                 )
 
 

@@ -299,6 +299,24 @@ def test_a_json_file(tmp_path: Path) -> None:
     }
 
 
+def test_a_file_written_anew_counts_as_it_is_at_the_end(tmp_path: Path) -> None:
+    """A program that writes all of its history each time, and puts it in place by renaming."""
+    script = "for n in 1 2 3; do echo accuracy=0.$n >> all; cp all new; mv new /m/log; sleep 0.5; done"
+    source = {"fileSystemPath": {"path": "/m/log", "kind": "File"}}
+    collector = {"collector": {"kind": "File"}, "source": source}
+    (trial,) = run(experiment(script, trials=1, parallel=1, metricsCollectorSpec=collector), tmp_path).trials
+    assert trial.curve == [0.1, 0.2, 0.3]
+
+
+def test_caches_of_our_trainings_are_counted(tmp_path: Path) -> None:
+    script = """case ${x} in
+      ours) echo '{"features_hits": 2, "features_misses": 1, "picture_hits": 40}' > cache.json;;
+      theirs) echo '["hits"]' > cache.json;;
+    esac; echo accuracy=1"""
+    trials = by_value(run(experiment(script, values=("ours", "theirs", "none")), tmp_path))
+    assert {x: trial.cache_hits for x, trial in trials.items()} == {"ours": 42, "theirs": 0, "none": 0}
+
+
 def test_what_trials_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -337,10 +355,12 @@ def test_a_command_that_is_not_there_is_an_error_before_the_first_trial(tmp_path
     container["command"] = ["no-such-program", "${trialParameters.x}"]
     with pytest.raises(JobError, match="cannot be started"):
         run(document, tmp_path / "a")
-    container["command"] = ["sh", "-c", "true ${trialParameters.x}"]
+    container["command"] = ["sh", "-c", "echo accuracy=1 ${trialParameters.x}"]
     container["workingDir"] = "/opt/nowhere"
     with pytest.raises(JobError, match="/opt/nowhere"):
-        run(document, tmp_path / "b")
+        run(document, tmp_path / "a")
+    del container["workingDir"]
+    assert len(run(document, tmp_path / "a").trials) == 3  # nothing was run there, so that it may be mended
 
 
 def test_warm_start_learns_from_the_same_objective_alone(tmp_path: Path) -> None:

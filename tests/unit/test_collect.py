@@ -203,6 +203,7 @@ def test_a_file_written_anew_is_read_from_its_start(tmp_path: Path) -> None:
     assert len(list(tail.lines())) == 2
     path.write_text("a=3\n")
     assert list(tail.lines()) == ["a=3"]
+    assert tail.renewals == 1
     path.unlink()
     assert list(tail.lines(final=True)) == []
 
