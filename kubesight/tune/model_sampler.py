@@ -157,7 +157,7 @@ _CMAES_LEAST = 10  # it begins from the best tenth of them
 
 def _numbers(trial: optuna.trial.FrozenTrial) -> optuna.trial.FrozenTrial:
     """The trial's numbers, which are all that CMA-ES knows."""
-    distributions = {
+    distributions: dict[str, optuna.distributions.BaseDistribution] = {
         name: distribution
         for name, distribution in trial.distributions.items()
         if isinstance(distribution, optuna.distributions.FloatDistribution)
