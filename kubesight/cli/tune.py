@@ -203,6 +203,7 @@ def _absolute(path: str) -> str:
 
 def _trials_folder(job: "Job") -> str:
     from kubesight.job.plan import sweep_of
+    from kubesight.tune.katib.render import experiment_name
 
     volumes = job.kubesight.resources.volumes
     if not volumes:
@@ -211,4 +212,4 @@ def _trials_folder(job: "Job") -> str:
             where="kubesight.resources.volumes",
             hint="Name one ({claim: kubesight-data, path: /data}), or the folder by --trials.",
         )
-    return f"{volumes[0].path.rstrip('/')}/sweeps/{sweep_of(job).name}"
+    return f"{volumes[0].path.rstrip('/')}/sweeps/{experiment_name(sweep_of(job))}"

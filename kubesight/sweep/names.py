@@ -6,6 +6,9 @@ LIMITS_ANNOTATION = "kubesight/limits"
 CONDITIONS_ANNOTATION = "kubesight/conditions"
 """JSON: for each parameter that counts only in some groups, those values of `group`."""
 
+SPACE_ANNOTATION = "kubesight/automatic-space"
+"""The version of the automatic space (`kubesight.sweep.automatic`) that the parameters come from."""
+
 GROUP_PARAMETER = "group"
 """The categorical parameter that chooses one group of a conditional space: "0", "1", ..."""
 
@@ -14,3 +17,6 @@ STOP_METRIC = "es_stop"
 
 CACHE_FILE = "cache.json"
 """In its output folder, how often a training found frozen features and decoded pictures ready (`..._hits`) or not."""
+
+DECISIONS_FILE = "decisions.jsonl"
+"""In its output folder, every decision of a policy that a training has asked about itself, one a line."""

@@ -1,6 +1,7 @@
 """Sweeps as Katib Experiments: nothing lost, nothing that Katib refuses, and commands that say what was meant."""
 
 import json
+import math
 import re
 import shlex
 from pathlib import Path
@@ -271,6 +272,20 @@ def test_one_group_has_plain_names_and_flags() -> None:
         "--discard-checkpoints",
     ]
     assert "kubesight/conditions" not in document["metadata"]["annotations"]
+
+
+def test_logarithms_come_back_as_the_numbers_that_were_meant() -> None:
+    groups = (Group("resnet50", {}, {"learning_rate": LogUniform(math.log(0.001), math.log(0.03))}),)
+    (parameter,) = experiment_of(a_sweep(groups=groups), **PLACES, resources=Resources())["spec"]["parameters"]
+    assert parameter["feasibleSpace"] == {"min": "0.001", "max": "0.03", "distribution": "logUniform"}
+
+
+def test_the_version_of_an_automatic_space_is_written_down() -> None:
+    made = [
+        experiment_of(a_sweep(space_version=version), **PLACES, resources=Resources())["metadata"]["annotations"]
+        for version in (None, 3)
+    ]
+    assert [each.get("kubesight/automatic-space") for each in made] == [None, "3"]
 
 
 def test_several_groups_are_one_experiment_with_masked_parameters() -> None:

@@ -9,7 +9,7 @@ import yaml
 from kubesight.dataset.rows import Task
 from kubesight.errors import JobError
 from kubesight.job.sections import Resources
-from kubesight.sweep.names import CONDITIONS_ANNOTATION, LIMITS_ANNOTATION, STOP_METRIC
+from kubesight.sweep.names import CONDITIONS_ANNOTATION, LIMITS_ANNOTATION, SPACE_ANNOTATION, STOP_METRIC
 from kubesight.sweep.plan import Sweep
 from kubesight.tune.katib.arguments import Arguments, arguments_of
 from kubesight.tune.katib.policies import settings_of
@@ -177,6 +177,8 @@ def _metadata(sweep: Sweep, arguments: Arguments, namespace: str | None) -> dict
     annotations = {LIMITS_ANNOTATION: json.dumps({name: each for name, each in limits.items() if each is not None})}
     if arguments.conditions:
         annotations[CONDITIONS_ANNOTATION] = json.dumps(arguments.conditions)
+    if sweep.space_version is not None:
+        annotations[SPACE_ANNOTATION] = str(sweep.space_version)
     return {
         "name": experiment_name(sweep),
         **({"namespace": namespace} if namespace else {}),

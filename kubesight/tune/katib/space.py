@@ -81,8 +81,7 @@ def setting_of(name: str, distribution: Distribution, *, label: str = "", listed
         ends = distribution.endpoints()
         if ends[0] == ends[1]:
             return Setting(name, number(ends[0]))
-        low, high = math.exp(distribution.low), math.exp(distribution.high)
-        return _range(name, label, low, high, distribution.step, "logUniform")
+        return _range(name, label, _exp(distribution.low), _exp(distribution.high), distribution.step, "logUniform")
     return _uniform(name, distribution, label)
 
 
@@ -138,6 +137,11 @@ def _range(
     if distribution != "uniform":
         space["distribution"] = distribution
     return _varying(name, label, "double", space)
+
+
+def _exp(logarithm: float) -> float:
+    """exp, to 12 digits: who writes the logarithm of 0.001 means 0.001, not 0.0010000000000000002."""
+    return float(f"{math.exp(logarithm):.12g}")
 
 
 def _varying(name: str, label: str, kind: str, space: dict[str, Any]) -> Setting:
