@@ -174,6 +174,7 @@ class _Sweep:
                 self._poll()
             self._end_running(ending, waiter)
         except BaseException:
+            self._observer = None  # it may be what has failed
             self._end_running(None, waiter)
             raise
         finally:

@@ -39,7 +39,9 @@ def is_alive(pid: int) -> bool:
 
 
 def trial_pids(output: Path) -> list[int]:
-    return [int(path.read_text().split()[0]) for path in output.glob("trials/*/process")]
+    """Of all trials whose process is written down."""
+    found = [path.read_text().split() for path in output.glob("trials/*/process")]
+    return [int(words[0]) for words in found if words]
 
 
 def test_killed_and_run_again(tmp_path: Path) -> None:
@@ -49,7 +51,7 @@ def test_killed_and_run_again(tmp_path: Path) -> None:
     rest = f"echo accuracy=${{x}}; {hold}"
     document = experiment(counting(tmp_path, rest), trials=8, parallel=2)
     runner = start_runner(document, output)
-    wait_for(lambda: len(starts(tmp_path)) >= 5 and len(read_trials(output)) == 3)
+    wait_for(lambda: len(starts(tmp_path)) >= 5 and len(trial_pids(output)) == 5 and len(read_trials(output)) == 3)
     kill(runner)
     left = [pid for pid in trial_pids(output) if is_alive(pid)]
     assert len(left) == 2
@@ -131,7 +133,7 @@ def test_a_trial_that_ignores_sigterm_does_not_hold_a_second_sigint(tmp_path: Pa
 def test_one_runner_a_folder(tmp_path: Path) -> None:
     document = experiment("touch here; sleep 60; echo accuracy=1", trials=1, parallel=1)
     runner = start_runner(document, tmp_path)
-    wait_for(lambda: list(tmp_path.glob("trials/*/here")))
+    wait_for(lambda: list(tmp_path.glob("trials/*/here")) and trial_pids(tmp_path))
     with pytest.raises(JobError, match="another sweep is running in this folder"):
         run(document, tmp_path)
     kill(runner)
