@@ -16,12 +16,10 @@ import orjson
 
 from kubesight.modelcard import CARD_FILE
 from kubesight.sweep.curves import CurveReader
+from kubesight.sweep.names import DECISIONS_FILE
 from kubesight.sweep.policies import AnyPolicy, Decision
 
 log = logging.getLogger("kubesight")
-
-DECISIONS_FILE = "decisions.jsonl"
-"""Every decision on a trial, one a line, in its output folder."""
 
 GUARD_SECONDS = 60.0
 """How long a training that has said that it stops waits to be told so, that Katib may see it as stopped early."""

@@ -13,6 +13,7 @@ import orjson
 from kubesight.errors import JobError, KubesightError
 from kubesight.hyperparameters.table import find
 from kubesight.models.names import find_model
+from kubesight.sweep.names import DECISIONS_FILE
 from kubesight.tune.katib.experiment import read_experiment
 from kubesight.tune.katib.objects import Experiment
 from kubesight.tune.records import (
@@ -28,9 +29,6 @@ from kubesight.tune.records import (
     read_trials,
 )
 from kubesight.tune.report_settings import MODEL, Setting, Settings
-
-DECISIONS_FILE = "decisions.jsonl"
-"""Where a training that applies the policy itself writes its decisions, in its own folder."""
 
 _EPOCHS = "number_of_epochs"
 _FREQUENCY = "evaluation_frequency"

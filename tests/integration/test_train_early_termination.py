@@ -265,7 +265,8 @@ def test_discarded_checkpoints_leave_a_model_that_counts_as_trained(
 ) -> None:
     caplog.set_level("INFO", logger="kubesight")
     card = fit(digits, tmp_path / "trial", number_of_epochs=1, discard_checkpoints=True)
-    assert sorted(path.name for path in (tmp_path / "trial").iterdir()) == ["metrics.jsonl", "metrics.log", "model"]
+    kept = ["cache.json", "metrics.jsonl", "metrics.log", "model"]
+    assert sorted(path.name for path in (tmp_path / "trial").iterdir()) == kept
     assert "already trained" not in caplog.text
     assert fit(digits, tmp_path / "trial", number_of_epochs=1, discard_checkpoints=True) == card
     assert "already trained" in caplog.text
