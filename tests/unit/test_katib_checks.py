@@ -153,7 +153,10 @@ def test_fields_without_a_value_and_what_a_cluster_adds_are_no_mistakes() -> Non
         (f"{SPACE}__max", "inf", "'inf' is not a finite number"),
         (f"{SPACE}__step", "0", "0 is not above 0"),
         (f"{SPACE}__step", "-0.1", "-0.1 is not above 0"),
+        (f"{SPACE}__max", "1_0", "'1_0' is not a finite number"),
         (f"{LAYERS}__min", "2.5", "'2.5' is not a whole number"),
+        (f"{LAYERS}__min", "2.0", "'2.0' is not a whole number"),
+        (f"{LAYERS}__max", "1e1", "'1e1' is not a whole number"),
         (f"{LAYERS}__step", "0.5", "'0.5' is not a whole number"),
         (SPACE, {"min": "0", "max": "1", "distribution": "logUniform"}, "0 has no logarithm"),
         (SPACE, {"min": "-1", "max": "1", "distribution": "logNormal"}, "-1 has no logarithm"),
@@ -242,7 +245,8 @@ def test_collectors(spec: dict, said: str) -> None:
     ("name", "settings", "said"),
     [
         ("random", {"seed": "1"}, "random has no setting 'seed'. There are random_state"),
-        ("random", {"random_state": "-1"}, "random_state is '-1', not a whole number, 0 or more"),
+        ("random", {"random_state": "-1"}, "random_state is '-1', not a whole number from 0 to 4294967295"),
+        ("tpe", {"random_state": "4294967296"}, "not a whole number from 0 to 4294967295"),
         ("random", {"random_state": "one"}, "random_state is 'one'"),
         ("tpe", {"gamma": "1"}, "gamma is '1', not a number between 0 and 1"),
         ("tpe", {"prior_weight": "0"}, "not a number above 0"),
@@ -305,6 +309,14 @@ def test_algorithms_that_cannot_do_with_the_parameters() -> None:
     one_number = edited("cmaes", **{"spec__parameters__0": {"name": "lr", "parameterType": "categorical"}})
     one_number["spec"]["parameters"][0]["feasibleSpace"] = {"list": ["0.1", "0.2"]}
     assert "cmaes needs two parameters" in refusal(one_number)
+
+
+def test_what_katibs_hyperband_trips_over() -> None:
+    listed = {"name": "lr", "parameterType": "discrete", "feasibleSpace": {"list": ["0.1", "0.2"]}}
+    assert "whole numbers alone" in refusal(edited("hyperband", spec__parameters__0=listed))
+    assert "spec.maxTrialCount" in refusal(
+        edited("hyperband", spec__maxTrialCount=GONE, spec__maxFailedTrialCount=GONE)
+    )
 
 
 @pytest.mark.parametrize(

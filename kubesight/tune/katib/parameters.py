@@ -1,11 +1,14 @@
 """The parameters of an Experiment: what Katib's webhook refuses, and what would fail in its suggestion services."""
 
 import math
+import re
 from typing import Any, get_args
 
 from kubesight.job.yaml_lines import Keys
 from kubesight.tune.katib.objects import Distribution, Kind, Parameter
 from kubesight.tune.katib.source import Source
+
+_WHOLE = re.compile(r"[+-]?[0-9]+")
 
 
 def read_parameters(source: Source) -> tuple[Parameter, ...]:
@@ -91,7 +94,7 @@ def _number(source: Source, keys: Keys, key: str, kind: Kind, space: dict[str, A
     if not text:
         raise source.error((*keys, key), f"a parameter of type {kind} needs min and max")
     value = _float(text)
-    if value is None or (kind == "int" and value != int(value)):
+    if value is None or (kind == "int" and not _WHOLE.fullmatch(text)):
         raise source.error((*keys, key), f"{text!r} is not {'a whole number' if kind == 'int' else 'a finite number'}")
     return value
 
@@ -101,4 +104,5 @@ def _float(text: str) -> float | None:
         value = float(text)
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    # Python reads 1_000, Go does not.
+    return value if math.isfinite(value) and "_" not in text else None

@@ -36,6 +36,7 @@ def _choice(*values: str) -> Setting:
     return Setting(str, values.__contains__, f"one of {', '.join(values)}")
 
 
+_SEED = Setting(int, lambda value: 0 <= value < 2**32, "a whole number from 0 to 4294967295")
 _NATURAL = Setting(int, lambda value: value >= 0, "a whole number, 0 or more")
 _POSITIVE_INT = Setting(int, lambda value: value > 0, "a whole number above 0")
 _POSITIVE = Setting(float, lambda value: 0 < value < math.inf, "a number above 0")
@@ -44,24 +45,24 @@ _SHARE = Setting(float, lambda value: 0 <= value <= 1, "a number from 0 to 1")
 _TEXT = Setting(str, bool, "a text")
 
 ALGORITHMS: Mapping[str, Mapping[str, Setting]] = {
-    "random": {"random_state": _NATURAL},
+    "random": {"random_state": _SEED},
     "tpe": {
         "gamma": Setting(float, lambda value: 0 < value < 1, "a number between 0 and 1"),
         "prior_weight": _POSITIVE,
         "n_EI_candidates": _POSITIVE_INT,
-        "random_state": _NATURAL,
+        "random_state": _SEED,
     },
-    "grid": {"random_state": _NATURAL},
-    "multivariate-tpe": {"n_startup_trials": _NATURAL, "n_ei_candidates": _NATURAL, "random_state": _NATURAL},
+    "grid": {"random_state": _SEED},
+    "multivariate-tpe": {"n_startup_trials": _NATURAL, "n_ei_candidates": _NATURAL, "random_state": _SEED},
     "bayesianoptimization": {
         "base_estimator": _choice("GP", "RF", "ET", "GBRT"),
         "n_initial_points": _NATURAL,
         "acq_func": _choice("gp_hedge", "LCB", "EI", "PI", "EIps", "PIps"),
         "acq_optimizer": _choice("auto", "sampling", "lbfgs"),
-        "random_state": _NATURAL,
+        "random_state": _SEED,
     },
     "cmaes": {
-        "random_state": _NATURAL,
+        "random_state": _SEED,
         "sigma": _SIGMA,
         "restart_strategy": _choice("ipop", "bipop", "none", "None"),
     },
@@ -243,6 +244,15 @@ def _check_hyperband(source: Source, experiment: Experiment) -> None:
     parameter = next((each for each in experiment.parameters if each.name == name), None)
     if parameter is None:
         raise source.error(_ALGORITHM, f"hyperband's resource_name, {name}, is no parameter")
+    for index, each in enumerate(experiment.parameters):
+        if each.kind == "discrete" and not all(value.lstrip("+-").isdigit() for value in each.values):
+            raise source.error(
+                ("spec", "parameters", index, "feasibleSpace", "list"),
+                "Katib's hyperband takes whole numbers alone in a discrete list",
+                "Use parameterType: categorical.",
+            )
+    if experiment.max_trials is None:
+        raise source.error(("spec", "maxTrialCount"), "hyperband needs it: Katib does not end otherwise")
     eta = float(experiment.settings.get("eta", 3))
     # Katib takes the whole part of eta, and the whole part of the logarithm as floats have it.
     needed = math.ceil(int(eta) ** int(math.log(float(experiment.settings["r_l"])) / math.log(int(eta))))
