@@ -34,17 +34,24 @@ def read_experiment(source: Path | str | Mapping[str, Any]) -> Experiment:
     """
     found = read_source(source)
     check_experiment_fields(found)
-    name = check_name(found)
-    parallel, max_trials, max_failed = check_counts(found)
-    strategies = check_objective(found)
-    check_resume(found)
-    parameters = read_parameters(found)
-    algorithm, settings = read_settings(found, ("spec", "algorithm"))
-    stops = found.get(("spec", "earlyStopping")) is not None
-    objective = found.get(("spec", "objective"))
-    experiment = Experiment(
+    experiment = _experiment(found)
+    check_algorithm(found, experiment)
+    check_early_stopping(found, experiment)
+    return experiment
+
+
+def _experiment(source: Source) -> Experiment:
+    name = check_name(source)
+    parallel, max_trials, max_failed = check_counts(source)
+    strategies = check_objective(source)
+    check_resume(source)
+    parameters = read_parameters(source)
+    algorithm, settings = read_settings(source, ("spec", "algorithm"))
+    stops = source.get(("spec", "earlyStopping")) is not None
+    objective = source.get(("spec", "objective"))
+    return Experiment(
         name=name,
-        namespace=found.get(("metadata", "namespace")),
+        namespace=source.get(("metadata", "namespace")),
         parameters=parameters,
         metric=objective["objectiveMetricName"],
         maximize=objective["type"] == "maximize",
@@ -53,19 +60,16 @@ def read_experiment(source: Path | str | Mapping[str, Any]) -> Experiment:
         strategies=strategies,
         algorithm=algorithm,
         settings=settings,
-        early_stopping=read_settings(found, ("spec", "earlyStopping")) if stops else None,
+        early_stopping=read_settings(source, ("spec", "earlyStopping")) if stops else None,
         parallel=parallel,
         max_trials=max_trials,
         max_failed=max_failed,
-        collector=read_collector(found),
-        template=check_template(found, [parameter.name for parameter in parameters]),
-        limits=_limits(found),
-        conditions=_conditions(found, parameters),
-        document=found.document,
+        collector=read_collector(source),
+        template=check_template(source, [parameter.name for parameter in parameters]),
+        limits=_limits(source),
+        conditions=_conditions(source, parameters),
+        document=source.document,
     )
-    check_algorithm(found, experiment)
-    check_early_stopping(found, experiment)
-    return experiment
 
 
 class _Limits(Section):
