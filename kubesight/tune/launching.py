@@ -1,5 +1,6 @@
 """From a trial's values to a process of this machine: what its container would run, with this machine's paths."""
 
+import logging
 import os
 import shutil
 import sys
@@ -13,17 +14,21 @@ from kubesight.tune.katib.template import TrialCommand, trial_command
 from kubesight.tune.leftovers import remember
 from kubesight.tune.paths import check_volumes, local_paths, localize, replace_paths
 from kubesight.tune.processes import TrialProcess, start
-from kubesight.tune.records import STDOUT_FILE
+from kubesight.tune.records import METRICS_FILE, STDOUT_FILE
 from kubesight.tune.slots import VISIBLE
 from kubesight.tune.warm import WarmWorkers, warm_arguments
 
 if TYPE_CHECKING:
     from kubesight.tune.katib.objects import Experiment, Parameter
 
+log = logging.getLogger("kubesight")
+
 DEFAULT_NAMESPACE = "default"
 
-PICTURES_FOLDER = "pictures"
-"""Beside the trials' folders while a sweep runs: see `kubesight.dataset.picture_cache`."""
+PICTURES_FOLDER = ".pictures"
+"""Beside the trials' folders while a sweep runs: see `kubesight.dataset.picture_cache`. Hidden, since it is removed
+afterwards, and a user's own pictures may well be in a folder that is called so.
+"""
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,7 @@ class Launcher:
         values = {parameter.name: _some_value(parameter) for parameter in self._experiment.parameters}
         plan = self.plan(f"{self._experiment.name}-00000000", values)
         check_volumes(plan.command, self._volumes)
+        self._check_metrics_file(plan)
         place = plan.command.working_dir
         if place and not self._is_made(plan) and not Path(replace_paths(place, plan.paths)).is_dir():
             raise JobError(
@@ -140,6 +146,18 @@ class Launcher:
         env |= {name: replace_paths(value, plan.paths) for name, value in plan.command.env.items()}
         env["PATH"] = os.pathsep.join([programs, env.get("PATH") or os.defpath])
         return env
+
+    def _check_metrics_file(self, plan: TrialPlan) -> None:
+        """Say when the metrics file cannot be put elsewhere, since the command does not name it."""
+        path = self._experiment.collector.path
+        places = {path: plan.paths[path]} if path and path in plan.paths else {}
+        words = [*plan.command.argv, *plan.command.env.values()]
+        if places and all(replace_paths(word, places) == word for word in words):
+            log.warning(
+                "the command does not name its metrics file %s: here metrics are read from %s in each trial's folder; "
+                "have the command name the file, by an argument or a variable",
+                *(path, METRICS_FILE),
+            )
 
     def _is_made(self, plan: TrialPlan) -> bool:
         """Whether the working folder is inside a folder that is made for each trial."""

@@ -308,6 +308,20 @@ def test_a_file_written_anew_counts_as_it_is_at_the_end(tmp_path: Path) -> None:
     assert trial.curve == [0.1, 0.2, 0.3]
 
 
+def test_a_metrics_file_that_the_command_does_not_name_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = {"fileSystemPath": {"path": "/m/log", "kind": "File"}}
+    collector = {"collector": {"kind": "File"}, "source": source}
+    run(
+        experiment("echo accuracy=1 > /m/log", trials=1, parallel=1, metricsCollectorSpec=collector), tmp_path / "named"
+    )
+    assert "/m/log" not in caplog.text
+    (trial,) = run(experiment("true", trials=1, parallel=1, metricsCollectorSpec=collector), tmp_path / "not").trials
+    assert "does not name its metrics file /m/log" in caplog.text
+    assert trial.condition == "MetricsUnavailable"
+
+
 def test_caches_of_our_trainings_are_counted(tmp_path: Path) -> None:
     script = """case ${x} in
       ours) echo '{"features_hits": 2, "features_misses": 1, "picture_hits": 40}' > cache.json;;

@@ -156,6 +156,15 @@ def test_run_again_when_it_is_over_changes_nothing(tmp_path: Path) -> None:
     assert len(starts(tmp_path)) == 3
 
 
+def test_what_a_user_has_in_the_folder_stays(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "mine.jpg").touch()
+    script = 'echo accuracy=1; mkdir -p "$KUBESIGHT_PICTURES"; touch "$KUBESIGHT_PICTURES/kept"'
+    run(experiment(script, trials=2), tmp_path)
+    assert (tmp_path / "pictures" / "mine.jpg").exists()
+    assert not list(tmp_path.rglob("kept"))  # the trials' own are gone
+
+
 def test_counts_and_limits_may_change_and_nothing_else(tmp_path: Path) -> None:
     script = counting(tmp_path, "echo accuracy=${x}")
     run(experiment(script, trials=3), tmp_path / "out")
