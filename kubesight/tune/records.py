@@ -5,9 +5,11 @@ experiment.yaml    what runs
 status.json        its status in Katib's shape
 suggestions.jsonl  one line a trial that was made: its number, name and assignments
 trials.jsonl       one line a trial that has ended
-best               a link to the best trial's folder
-trials/NAME/       the trial's own folder: stdout.log, metrics.log, and what its command writes
+clock.json         how long the sweep has been running, pauses between runs left out
+best               a link to the best trial's folder; status.json names that trial too
+trials/NAME/       the trial's own folder: stdout.log, metrics.log, `process` (who it is), and what its command writes
 ```
+A trial whose sweep was interrupted has no line in trials.jsonl, and runs again under its name in its folder.
 """
 
 import os
