@@ -12,6 +12,7 @@ from kubesight.errors import JobError
 
 if TYPE_CHECKING:
     from kubesight.job import Job
+    from kubesight.tune.katib.objects import Experiment
 
 log = logging.getLogger("kubesight")
 
@@ -43,16 +44,9 @@ def tune(
 
     Interrupted and started again, the same command keeps finished trials and goes on with the others.
     """
-    from kubesight.tune.katib.experiment import read_experiment
-
-    volumes = {claim: Path(folder).absolute() for claim, folder in pairs(volume or [], "--volume").items()}
     output = output.absolute()
-    if _is_experiment(source):
-        read = read_experiment(source)
-    else:
-        job = _load(source)
-        training, validation = _prepared(job, output)
-        read = read_experiment(_document(job, training, validation, str(output / "trials")))
+    volumes = {claim: Path(folder).absolute() for claim, folder in pairs(volume or [], "--volume").items()}
+    read = _read(source, output)
     from kubesight.tune.live import LiveTable
     from kubesight.tune.report import summary, write_report
     from kubesight.tune.runner import run_sweep
@@ -100,6 +94,17 @@ def experiment(
     with atomic_file(output, "w") as stream:
         stream.write(text)
     typer.echo(f"{output}: apply it with `kubectl apply -f`, or run it here with `kubesight tune`", err=True)
+
+
+def _read(source: Path, output: Path) -> "Experiment":
+    """The Experiment of a file, or the one that a job's sweep is; for that, the job's data are prepared."""
+    from kubesight.tune.katib.experiment import read_experiment
+
+    if _is_experiment(source):
+        return read_experiment(source)
+    job = _load(source)
+    training, validation = _prepared(job, output)
+    return read_experiment(_document(job, training, validation, str(output / "trials")))
 
 
 def _is_experiment(path: Path) -> bool:
