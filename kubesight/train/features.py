@@ -178,7 +178,7 @@ def _key(
     for index in range(len(table)):
         url = table.url(index)
         digest.update(url.encode())
-        path = local_path(url)
+        path = url if url.startswith("/") else local_path(url)
         if path is not None:
             with contextlib.suppress(OSError):
                 status = os.stat(path)

@@ -77,7 +77,7 @@ def write_pictures(folder: Path) -> None:
 def prepare(folder: Path) -> None:
     """Pictures, a data set in two parts, and a file of weights for the backbone."""
     write_pictures(folder / "digits")
-    convert(folder / "digits", folder / "set")
+    convert(str(folder / "digits"), folder / "set")
     split(folder / "set", folder / "parts", split_ratio=0.2, seed=0)
     torch.manual_seed(0)
     save_weights(timm.create_model("resnet10t", num_classes=10), folder / "weights.safetensors")

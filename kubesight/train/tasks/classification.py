@@ -131,6 +131,8 @@ class _LabelledTask(TrainingTask):
     def split(self, batch: _Batch, parts: int) -> list[tuple[_Batch, float]]:
         """See the base class; a part has two pictures or more, since batch normalisation cannot train on one."""
         parts = max(1, min(parts, len(batch.index) // 2))
+        if parts == 1:
+            return [(batch, 1.0)]
         tensors = (batch.index, batch.inputs, batch.labels)
         chunks = zip(*(tensor.tensor_split(parts) for tensor in tensors), strict=True)
         return [(_Batch(*chunk), len(chunk[0]) / len(batch.index)) for chunk in chunks]
@@ -243,7 +245,8 @@ class FeatureTask(_LabelledTask):
         """Remember the parts."""
         super().__init__(head, tables, device)
         self.module = module
-        self.train_features, self.validation_features = features
+        # Plain arrays over the same file: NumPy's class for files adds more to each step than its indexing takes.
+        self.train_features, self.validation_features = map(np.asarray, features)
 
     def train_batches(self, epoch: int, batches: Sequence[Sequence[int]]) -> Iterator[_Batch]:
         """See the base class; an epoch takes the views in turn."""
