@@ -23,6 +23,7 @@ from kubesight.tune.cluster import ClusterResult, name_of_run, run_on_cluster
 from kubesight.tune.cluster_api import in_cluster
 from kubesight.tune.katib.experiment import read_experiment
 from kubesight.tune.katib.render import experiment_of, to_yaml
+from kubesight.tune.live import LiveTable
 from kubesight.tune.records import EXPERIMENT_FILE, STATUS_FILE, TRIALS_FILE, TRIALS_FOLDER, Trial, best_of, read_trials
 from kubesight.tune.report import write_report
 from kubesight.tune.runner import SweepResult, run_sweep
@@ -240,7 +241,8 @@ def _write_records(result: ClusterResult, metric: str, place: Path) -> None:
 
 def _here(document: dict[str, Any], sweep: Sweep, place: Path) -> Tuned:
     experiment = read_experiment(document)
-    result = run_sweep(experiment, place)
+    with LiveTable(experiment, place) as table:
+        result = run_sweep(experiment, place, observer=table)
     if not result.finished:
         raise SystemExit("the sweep was stopped before its end; started again, it goes on")
     report = write_report(place)

@@ -96,6 +96,7 @@ def test_run_sweeps_and_judges_the_best_model(job: Path, ran: Ran) -> None:
     ]
     trials = read_trials(out / "sweep")
     assert len(trials) == 3
+    assert len(re.findall(r"^   #\d digits-\w+ started: ", ran.err, re.MULTILINE)) == 3
     assert {each.condition for each in trials} <= {"Succeeded", "EarlyStopped"}
     best = max(trials, key=lambda each: each.value or 0)
     card = ModelCard.load(out / "model")
