@@ -247,3 +247,33 @@ def test_nothing_outlives_the_runner(digits: tuple[Dataset, Dataset], tmp_path: 
             runner.kill()
     until(lambda: not is_running(pid) and not is_running(server))
     until(lambda: not any(is_running(loader) for loader in loaders))
+
+
+def test_of_two_trials_at_once_one_computes_the_features(
+    workers: WarmWorkers, digits: tuple[Dataset, Dataset], tmp_path: Path
+) -> None:
+    env = {**ENV, "KUBESIGHT_CACHE": str(tmp_path / "cache")}
+    processes = []
+    for rate in ("0.1", "0.01"):
+        arguments = train_arguments(digits, tmp_path / rate, train_only_top_layer="true", learning_rate=rate)
+        processes.append(workers.run(arguments, env=env, cwd=tmp_path, stdout=tmp_path / f"{rate}.log"))
+    assert [wait(process) for process in processes] == [0, 0]
+    counts = [orjson.loads((tmp_path / rate / "cache.json").read_bytes()) for rate in ("0.1", "0.01")]
+    assert sum(each["features_misses"] for each in counts) == 2
+    assert sum(each["features_hits"] for each in counts) == 2
+
+
+def test_trials_share_decoded_pictures_and_learn_the_same(
+    workers: WarmWorkers, digits: tuple[Dataset, Dataset], tmp_path: Path
+) -> None:
+    found = []
+    for name in ("none", "first", "second"):
+        kept = {} if name == "none" else {"KUBESIGHT_PICTURES": str(tmp_path / "kept")}
+        arguments = train_arguments(digits, tmp_path / name, number_of_workers=1)
+        process = workers.run(arguments, env={**ENV, **kept}, cwd=tmp_path, stdout=tmp_path / f"{name}.log")
+        assert wait(process) == 0
+        counts = orjson.loads((tmp_path / name / "cache.json").read_bytes())
+        found.append((counts["picture_hits"], counts["picture_misses"]))
+    # 96 pictures to train on and 45 to judge by, each read in both epochs.
+    assert found == [(0, 0), (141, 141), (282, 0)]
+    assert history(tmp_path / "none") == history(tmp_path / "first") == history(tmp_path / "second")
