@@ -249,7 +249,7 @@ class Engine:
             settings["early_stopping"] and progress.no_improvement >= settings["early_stopping_patience"]
         )
         progress.termination = self._termination(score)
-        self._tell(metrics, speed)
+        self._tell(metrics, score, speed)
 
     def _termination(self, score: float) -> dict[str, Any] | None:
         """The decision that ends training here, None to go on. The main process asks, and all do as it is told."""
@@ -264,7 +264,7 @@ class Engine:
         decision = self.world.gather(decision)[0]
         return decision if decision["stop"] else None
 
-    def _tell(self, metrics: dict[str, float], speed: dict[str, float]) -> None:
+    def _tell(self, metrics: dict[str, float], score: float, speed: dict[str, float]) -> None:
         """Append an evaluation to the history, and tell of it: a metric line, and a sentence for people."""
         progress = self.progress
         told = {
@@ -282,7 +282,7 @@ class Engine:
             "epoch %d: %s %.4f, training loss %.4f, %.1f images/s%s",
             progress.epoch,
             self.task.primary_metric,
-            metrics[self.task.primary_metric],
+            score,
             told["training_loss"],
             speed["images_per_second"],
             f"; no improvement for {progress.no_improvement} evaluations, stopping" if progress.stopped_early else "",
