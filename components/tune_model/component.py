@@ -55,7 +55,7 @@ def tune_model(
 
     from kubesight.components.summaries import sweep_counts, sweep_markdown
     from kubesight.modelcard import ModelCard
-    from kubesight.tune.sweep_step import tune
+    from kubesight.tune.step import tune
 
     pool = {"image": image, "accelerator": accelerator, "gpus": gpus, "cpu": cpu, "memory": memory}
     done = tune(

@@ -48,7 +48,7 @@ def tune(
     volumes = {claim: Path(folder).absolute() for claim, folder in pairs(volume or [], "--volume").items()}
     read = _read(source, output)
     from kubesight.tune.live import LiveTable
-    from kubesight.tune.report import summary, write_report
+    from kubesight.tune.report.page import summary, write_report
     from kubesight.tune.runner import run_sweep
 
     with LiveTable(read, output, parallel=parallel) as shown:

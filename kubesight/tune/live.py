@@ -16,8 +16,8 @@ from rich.text import Text
 
 from kubesight.report.markup import number
 from kubesight.tune.records import FAILED, Trial, best_of, read_trials
-from kubesight.tune.report_settings import Settings
-from kubesight.tune.report_words import WORDS, duration, short
+from kubesight.tune.report.settings import Settings
+from kubesight.tune.report.words import WORDS, duration, short
 
 if TYPE_CHECKING:
     from kubesight.tune.katib.objects import Experiment

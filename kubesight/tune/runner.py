@@ -17,21 +17,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kubesight.errors import JobError
-from kubesight.tune.collect import LineReader, check_collector
 from kubesight.tune.folder import SweepFolder
 from kubesight.tune.interrupts import Interrupts
-from kubesight.tune.launching import Launcher, TrialPlan
-from kubesight.tune.leftovers import end_leftover
 from kubesight.tune.limits import SUGGESTION_END, Ending, ending_of
 from kubesight.tune.records import TRIALS_FILE, TRIALS_FOLDER, Suggestion, Trial, append_record, best_of, read_trials
-from kubesight.tune.slots import GpuSlots
 from kubesight.tune.status import rfc3339, status_of
 from kubesight.tune.stopping import EarlyStopping
 from kubesight.tune.suggestions import Suggestions
 from kubesight.tune.suggestions import warm_start as known_from
-from kubesight.tune.trial import RunningTrial, wanted_metrics
+from kubesight.tune.trials.collect import LineReader, check_collector
+from kubesight.tune.trials.launching import Launcher, TrialPlan
+from kubesight.tune.trials.leftovers import end_leftover
+from kubesight.tune.trials.slots import GpuSlots
+from kubesight.tune.trials.trial import RunningTrial, wanted_metrics
+from kubesight.tune.trials.warm import WarmWorkers
 from kubesight.tune.waiting import Waiter
-from kubesight.tune.warm import WarmWorkers
 
 if TYPE_CHECKING:
     from kubesight.tune.katib.objects import Experiment

@@ -18,7 +18,8 @@ from kubesight.tune.records import (
     read_trials,
     trial_name,
 )
-from kubesight.tune.sampler import Observation, Sampler
+from kubesight.tune.sampling.sampler import Sampler
+from kubesight.tune.sampling.space import Observation
 
 if TYPE_CHECKING:
     from kubesight.tune.katib.objects import Experiment

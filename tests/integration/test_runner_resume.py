@@ -12,9 +12,9 @@ from sweeps import experiment, kill, start_runner, wait_for
 
 from kubesight.errors import JobError, StorageError
 from kubesight.tune.katib.experiment import read_experiment
-from kubesight.tune.leftovers import remember
 from kubesight.tune.records import Trial, read_trials
 from kubesight.tune.runner import SweepResult, run_sweep
+from kubesight.tune.trials.leftovers import remember
 
 
 def run(document: dict[str, Any], output: Path, **options: Any) -> SweepResult:

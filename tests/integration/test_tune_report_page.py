@@ -10,7 +10,7 @@ from browser import open_page
 from sweep_folders import grocery, mnist, write_sweep
 
 from kubesight.tune.records import Trial, read_trials
-from kubesight.tune.report import write_report
+from kubesight.tune.report.page import write_report
 
 
 @pytest.fixture(scope="module")

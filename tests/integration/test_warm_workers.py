@@ -15,8 +15,8 @@ from pictures import digits_dataset
 
 from kubesight.dataset import Dataset
 from kubesight.errors import JobError
-from kubesight.tune.processes import TrialProcess, start
-from kubesight.tune.warm import WarmWorkers
+from kubesight.tune.trials.processes import TrialProcess, start
+from kubesight.tune.trials.warm import WarmWorkers
 
 ENV = {**os.environ, "OMP_NUM_THREADS": "1"}
 COMMAND = [sys.executable, "-m", "kubesight.cli.main"]
@@ -217,7 +217,7 @@ def test_without_a_server_commands_are_run_plainly(tmp_path: Path, caplog: pytes
 RUNNER = """
 import os, sys, time
 from pathlib import Path
-from kubesight.tune.warm import WarmWorkers
+from kubesight.tune.trials.warm import WarmWorkers
 warm = WarmWorkers()
 process = warm.run(sys.argv[2:], env=dict(os.environ), cwd=Path.cwd(), stdout=Path(sys.argv[1]))
 print(process.pid, flush=True)

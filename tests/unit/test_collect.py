@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubesight.errors import JobError
-from kubesight.tune.collect import (
+from kubesight.tune.trials.collect import (
     BrokenLog,
     LineReader,
     Observation,

@@ -18,9 +18,9 @@ from kubesight.components.summaries import sweep_counts, sweep_markdown
 from kubesight.components.tune_model import tune_model
 from kubesight.errors import ClusterError, JobError, ModelError
 from kubesight.modelcard import ModelCard
-from kubesight.tune import sweep_step
+from kubesight.tune import step
 from kubesight.tune.records import Trial, read_trials
-from kubesight.tune.sweep_step import tune
+from kubesight.tune.step import tune
 
 JOB: dict[str, Any] = {
     "task": "image_classification",
@@ -305,12 +305,12 @@ def test_pictures_that_trials_cannot_see_are_warned_of(
 def test_the_engine_is_chosen_by_where_the_step_runs(
     data: dict[str, dsl.Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kubesight.tune import cluster_api
+    from kubesight.tune.cluster import api
 
     (tmp_path / "token").write_text("t")
-    monkeypatch.setattr(cluster_api, "SERVICE_ACCOUNT", tmp_path)
+    monkeypatch.setattr(api, "SERVICE_ACCOUNT", tmp_path)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
-    assert sweep_step.in_cluster()
+    assert step.in_cluster()
     with pytest.raises(ClusterError, match="no volume is named"):
         call(data, JOB, tmp_path)
 

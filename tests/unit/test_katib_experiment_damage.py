@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from kubesight.errors import JobError
 from kubesight.tune.katib.experiment import read_experiment
 from kubesight.tune.katib.template import trial_command
-from kubesight.tune.sampler import Sampler
+from kubesight.tune.sampling.sampler import Sampler
 
 EXPERIMENTS = sorted((Path(__file__).parents[1] / "experiments").glob("*.yaml"))
 DOCUMENTS = [next(yaml.safe_load_all(path.read_text())) for path in EXPERIMENTS]

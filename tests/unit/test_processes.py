@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kubesight.errors import JobError
-from kubesight.tune.processes import TrialProcess, start
+from kubesight.tune.trials.processes import TrialProcess, start
 
 
 def wait(process: TrialProcess, seconds: float = 20) -> int:

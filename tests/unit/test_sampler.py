@@ -16,8 +16,9 @@ from scipy import stats
 
 from kubesight.errors import JobError
 from kubesight.tune.katib.experiment import Experiment, Parameter, read_experiment
-from kubesight.tune.quantiles import quantile, share
-from kubesight.tune.sampler import Observation, Sampler
+from kubesight.tune.sampling.quantiles import quantile, share
+from kubesight.tune.sampling.sampler import Sampler
+from kubesight.tune.sampling.space import Observation
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 ALL = ("random", "sobol", "grid", "tpe", "multivariate-tpe", "bayesianoptimization", "cmaes", "hyperband")

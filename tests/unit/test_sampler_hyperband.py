@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from kubesight.tune.hyperband import brackets
 from kubesight.tune.katib.experiment import read_experiment
-from kubesight.tune.sampler import Sampler
+from kubesight.tune.sampling.hyperband import brackets
+from kubesight.tune.sampling.sampler import Sampler
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 

@@ -18,8 +18,8 @@ from katib_cluster import Cluster, katib_cluster, now, trial
 
 from kubesight.errors import ClusterError
 from kubesight.sweep.progress import stalled
-from kubesight.tune.cluster import name_of_run, run_on_cluster
-from kubesight.tune.cluster_api import RULES, KatibApi, in_cluster, missing_role
+from kubesight.tune.cluster.api import RULES, KatibApi, in_cluster, missing_role
+from kubesight.tune.cluster.follow import name_of_run, run_on_cluster
 
 NAME = "cats-1"
 
@@ -324,8 +324,8 @@ def test_the_runs_workflow_owns_the_experiment(cluster: Cluster, monkeypatch: py
 
 FOLLOW = """
 import json, sys
-from kubesight.tune.cluster import run_on_cluster
-from kubesight.tune.cluster_api import KatibApi
+from kubesight.tune.cluster.follow import run_on_cluster
+from kubesight.tune.cluster.api import KatibApi
 run_on_cluster(json.loads(sys.argv[1]), poll_seconds=0.05, api=KatibApi(backoff=0.01))
 """
 

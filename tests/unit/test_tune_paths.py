@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kubesight.errors import JobError
-from kubesight.tune.paths import check_volumes, local_paths, localize, replace_paths
+from kubesight.tune.trials.paths import check_volumes, local_paths, localize, replace_paths
 
 PLACES = {"/data": Path("/mnt/pictures"), "/var/log/katib/metrics.log": Path("/t/metrics.log")}
 

@@ -18,7 +18,7 @@ from kubesight.tune.records import (
     read_trials,
     trial_name,
 )
-from kubesight.tune.slots import GpuSlots, visible_gpus
+from kubesight.tune.trials.slots import GpuSlots, visible_gpus
 
 
 def test_names_are_the_same_again_and_all_different() -> None:

@@ -11,10 +11,10 @@ from sweep_folders import EPOCHS, TRACEBACK, experiment, grocery, log_range, mni
 from kubesight.errors import JobError
 from kubesight.tune.katib.experiment import read_experiment
 from kubesight.tune.records import Trial, read_trials
-from kubesight.tune.report import summary, write_report
-from kubesight.tune.report_settings import Settings
-from kubesight.tune.report_sweep import read_sweep
-from kubesight.tune.report_words import duration, short
+from kubesight.tune.report.page import summary, write_report
+from kubesight.tune.report.settings import Settings
+from kubesight.tune.report.sweep import read_sweep
+from kubesight.tune.report.words import duration, short
 
 NASTY = "<script>alert(1)</script>&\"'"
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubesight.tune.importance import LEAST_TRIALS, importance
+from kubesight.tune.report.importance import LEAST_TRIALS, importance
 
 
 def by_name(found):

@@ -23,8 +23,8 @@ from typing import Any
 from kubesight.errors import ClusterError
 from kubesight.sweep.names import LIMITS_ANNOTATION
 from kubesight.sweep.progress import stalled
-from kubesight.tune.cluster_api import KatibApi
-from kubesight.tune.cluster_records import condition_of, trial_records
+from kubesight.tune.cluster.api import KatibApi
+from kubesight.tune.cluster.records import condition_of, trial_records
 from kubesight.tune.limits import Ending
 from kubesight.tune.records import FAILED, Trial, best_of
 

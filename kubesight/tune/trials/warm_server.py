@@ -1,9 +1,9 @@
 """The server of warm workers: it has torch and the trainer imported, and forks a process for each command.
 
-`kubesight.tune.warm` starts it as `python -m kubesight.tune.warm_server SOCKET`, with one end of a socket pair. Over
-it go JSON lines: in come commands, `{"id", "arguments", "env", "cwd", "stdout"}`; out go `{"ready"}` once all is
-imported, `{"id", "pid"}` from each forked process once signals reach it, and `{"id", "code"}` when it has ended. When
-the other end is closed, all that runs is killed and the server ends.
+`kubesight.tune.trials.warm` starts it as `python -m kubesight.tune.trials.warm_server SOCKET`, with one end of a socket
+pair. Over it go JSON lines: in come commands, `{"id", "arguments", "env", "cwd", "stdout"}`; out go `{"ready"}` once
+all is imported, `{"id", "pid"}` from each forked process once signals reach it, and `{"id", "code"}` when it has ended.
+When the other end is closed, all that runs is killed and the server ends.
 
 Nothing here may start a thread, run anything of OpenMP or ask for a GPU: a forked process would inherit a broken copy.
 
@@ -27,7 +27,7 @@ import warnings
 from contextlib import suppress
 from typing import Any
 
-from kubesight.tune.processes import has_ended, signal_group
+from kubesight.tune.trials.processes import has_ended, signal_group
 
 _COMMAND = "kubesight.cli.main"
 _PRELOADED = (_COMMAND, "kubesight.train.trainer")

@@ -8,12 +8,12 @@ from kubesight.report.page import Html, Page, notes, number, paragraph, plural, 
 from kubesight.report.parallel import Axis, parallel
 from kubesight.report.runs import Run, best_so_far, curves, scatter
 from kubesight.storage.files import atomic_file
-from kubesight.tune.importance import LEAST_TRIALS, Importance, importance
-from kubesight.tune.report_notes import doubts
-from kubesight.tune.report_settings import Setting
-from kubesight.tune.report_sweep import SweepRecord, read_sweep
-from kubesight.tune.report_tables import best_settings, decisions, failures, trials_table
-from kubesight.tune.report_words import WORDS, duration, short
+from kubesight.tune.report.importance import LEAST_TRIALS, Importance, importance
+from kubesight.tune.report.notes import doubts
+from kubesight.tune.report.settings import Setting
+from kubesight.tune.report.sweep import SweepRecord, read_sweep
+from kubesight.tune.report.tables import best_settings, decisions, failures, trials_table
+from kubesight.tune.report.words import WORDS, duration, short
 
 REPORT_FILE = "report.html"
 _STRATEGIES = {"min": "least", "max": "greatest", "latest": "last"}

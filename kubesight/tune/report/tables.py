@@ -13,8 +13,8 @@ from kubesight.report.interactive import shade
 from kubesight.report.page import Html, Page, escape, number, paragraph, plural, side_by_side
 from kubesight.report.sortable import copyable, preformatted, sortable
 from kubesight.tune.records import FAILED, STDOUT_FILE, Trial
-from kubesight.tune.report_settings import MODEL, Command, as_flags, typed
-from kubesight.tune.report_sweep import SweepRecord, decisions_of, folder_of
+from kubesight.tune.report.settings import MODEL, Command, as_flags, typed
+from kubesight.tune.report.sweep import SweepRecord, decisions_of, folder_of
 
 MODEL_FOLDER = "model"
 _LOG_LINES = 20

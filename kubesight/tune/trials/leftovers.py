@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from kubesight.tune.processes import signal_group
+from kubesight.tune.trials.processes import signal_group
 
 log = logging.getLogger("kubesight")
 

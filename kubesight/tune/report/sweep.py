@@ -28,7 +28,7 @@ from kubesight.tune.records import (
     read_records,
     read_trials,
 )
-from kubesight.tune.report_settings import MODEL, Setting, Settings
+from kubesight.tune.report.settings import MODEL, Setting, Settings
 
 _EPOCHS = "number_of_epochs"
 _FREQUENCY = "evaluation_frequency"

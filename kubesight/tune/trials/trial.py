@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from kubesight.errors import JobError, StorageError
 from kubesight.storage.files import read_json
 from kubesight.sweep.names import CACHE_FILE, STOP_METRIC
-from kubesight.tune.collect import BrokenLog, LineReader, Observation, Report, Tail
-from kubesight.tune.processes import TrialProcess
 from kubesight.tune.records import METRICS_FILE, OBSERVED, STDOUT_FILE, Condition, Trial
 from kubesight.tune.status import rfc3339
+from kubesight.tune.trials.collect import BrokenLog, LineReader, Observation, Report, Tail
+from kubesight.tune.trials.processes import TrialProcess
 
 if TYPE_CHECKING:
     from kubesight.tune.katib.objects import Experiment

@@ -11,7 +11,7 @@ from kubesight.hyperparameters.table import canonical_spelling, find, is_known
 from kubesight.models.names import find_model
 from kubesight.tune.katib.objects import Experiment, Parameter
 from kubesight.tune.katib.template import trial_command
-from kubesight.tune.warm import warm_arguments
+from kubesight.tune.trials.warm import warm_arguments
 
 MODEL = "model_name"
 _MARK = re.compile(r"@(\d+)@")

@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 
 from kubesight.report.page import number, plural
-from kubesight.tune.importance import LEAST_TRIALS
-from kubesight.tune.report_settings import Setting
-from kubesight.tune.report_sweep import SweepRecord
+from kubesight.tune.report.importance import LEAST_TRIALS
+from kubesight.tune.report.settings import Setting
+from kubesight.tune.report.sweep import SweepRecord
 
 _FEW_PER_SETTING = 10
 _EDGE = 0.05

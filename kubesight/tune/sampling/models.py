@@ -1,7 +1,7 @@
 """Trials drawn by Optuna from a model of what has been told: TPE, Gaussian processes, CMA-ES.
 
-Optuna is given shares of the declared distributions (`kubesight.tune.quantiles`), so that `normal` and a step count
-with every algorithm. Where this differs from Katib's services:
+Optuna is given shares of the declared distributions (`kubesight.tune.sampling.quantiles`), so that `normal` and a step
+count with every algorithm. Where this differs from Katib's services:
 
 - `tpe` is Optuna's with one parameter at a time, Katib's is hyperopt's; `gamma` and `prior_weight` mean what they do
   there.
@@ -22,10 +22,10 @@ import optuna
 
 from kubesight.sweep.names import GROUP_PARAMETER
 from kubesight.tune.katib.objects import Experiment, Parameter
-from kubesight.tune.quantiles import quantile, share
+from kubesight.tune.sampling.quantiles import quantile, share
 
 if TYPE_CHECKING:
-    from kubesight.tune.sampler import Observation, Space
+    from kubesight.tune.sampling.space import Observation, Space
 
 log = logging.getLogger("kubesight")
 

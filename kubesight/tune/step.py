@@ -19,13 +19,13 @@ from kubesight.job.sections import Volume
 from kubesight.storage.files import atomic_file, read_json, write_json
 from kubesight.sweep.curves import read_curves
 from kubesight.sweep.plan import Sweep
-from kubesight.tune.cluster import ClusterResult, name_of_run, run_on_cluster
-from kubesight.tune.cluster_api import in_cluster
+from kubesight.tune.cluster.api import in_cluster
+from kubesight.tune.cluster.follow import ClusterResult, name_of_run, run_on_cluster
 from kubesight.tune.katib.experiment import read_experiment
 from kubesight.tune.katib.render import experiment_of, to_yaml
 from kubesight.tune.live import LiveTable
 from kubesight.tune.records import EXPERIMENT_FILE, STATUS_FILE, TRIALS_FILE, TRIALS_FOLDER, Trial, best_of, read_trials
-from kubesight.tune.report import write_report
+from kubesight.tune.report.page import write_report
 from kubesight.tune.runner import SweepResult, run_sweep
 
 log = logging.getLogger("kubesight")

@@ -12,32 +12,19 @@ import itertools
 import logging
 import math
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
 from kubesight.errors import JobError
 from kubesight.sweep.names import GROUP_PARAMETER
-from kubesight.tune.katib.objects import Experiment, Parameter
+from kubesight.tune.katib.objects import Experiment
 from kubesight.tune.katib.settings import grid_size
-from kubesight.tune.quantiles import grid_value, quantile, share
+from kubesight.tune.sampling.quantiles import grid_value, quantile
+from kubesight.tune.sampling.space import Observation, Space
 
 log = logging.getLogger("kubesight")
-
-
-@dataclass(frozen=True)
-class Observation:
-    """A trial of an earlier sweep.
-
-    Attributes:
-        assignments: its parameters. Those that this sweep does not have are passed over.
-        value: its objective.
-    """
-
-    assignments: Mapping[str, str]
-    value: float
 
 
 class Engine(Protocol):
@@ -88,40 +75,6 @@ class Sampler:
     def tell(self, number: int, value: float | None) -> None:
         """The objective of trial `number`; None (or no finite number): it failed."""
         self._engine.tell(number, value if value is not None and math.isfinite(value) else None)
-
-
-class Space:
-    """The parameters of an Experiment, and which of them count when.
-
-    Attributes:
-        parameters: the group's parameter first, then the others in the document's order.
-    """
-
-    def __init__(self, experiment: Experiment) -> None:
-        """Put the group's parameter first."""
-        self.parameters = tuple(sorted(experiment.parameters, key=lambda each: each.name != GROUP_PARAMETER))
-        self._conditions = experiment.conditions
-
-    def counts(self, parameter: Parameter, group: str | None) -> bool:
-        """Whether a parameter has a meaning for a value of the group's parameter."""
-        return parameter.name not in self._conditions or group in self._conditions[parameter.name]
-
-    def assign(self, shares: Sequence[float]) -> dict[str, str]:
-        """Values at the given shares of the parameters' distributions; constants for those that do not count."""
-        values: dict[str, str] = {}
-        for parameter, drawn in zip(self.parameters, shares, strict=True):
-            counts = self.counts(parameter, values.get(GROUP_PARAMETER))
-            values[parameter.name] = quantile(parameter, drawn if counts else 0.5)
-        return values
-
-    def holds(self, observation: Observation) -> bool:
-        """Whether every parameter that counts has a value of its space, and the objective is a number."""
-        group = observation.assignments.get(GROUP_PARAMETER)
-        return math.isfinite(observation.value) and all(
-            share(parameter, observation.assignments.get(parameter.name, "")) is not None
-            for parameter in self.parameters
-            if self.counts(parameter, group)
-        )
 
 
 class _Independent:
@@ -236,11 +189,11 @@ def _engine(experiment: Experiment, space: Space, history: Sequence[Observation]
     if name == "grid":
         return _Grid(space, None if given is None else seed)
     if name == "hyperband":
-        from kubesight.tune.hyperband import Hyperband
+        from kubesight.tune.sampling.hyperband import Hyperband
 
         return Hyperband(experiment, Random(space, seed))
     if name in ("tpe", "multivariate-tpe", "bayesianoptimization", "cmaes"):
-        from kubesight.tune.model_sampler import ModelSampler
+        from kubesight.tune.sampling.models import ModelSampler
 
         return ModelSampler(experiment, space, seed, history)
     raise JobError(

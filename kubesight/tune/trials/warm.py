@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from kubesight.errors import JobError
-from kubesight.tune.processes import TrialProcess, signal_group, start
+from kubesight.tune.trials.processes import TrialProcess, signal_group, start
 
 log = logging.getLogger("kubesight")
 
@@ -169,7 +169,7 @@ class _WarmProcess:
 
 
 class _Server:
-    """The other end of `kubesight.tune.warm_server`."""
+    """The other end of `kubesight.tune.trials.warm_server`."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self.env = _early(env)
@@ -182,7 +182,7 @@ class _Server:
         # One thread of NumPy's linear algebra is enough for metrics, and none need be started anew in each process.
         # Without OMP_NUM_THREADS there are as many as cores, which a trial's own value then changes.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "kubesight.tune.warm_server", str(other.fileno())],
+            [sys.executable, "-m", "kubesight.tune.trials.warm_server", str(other.fileno())],
             env={**self.env, "OPENBLAS_NUM_THREADS": "1"},
             stdin=subprocess.DEVNULL,
             stdout=self._said,

@@ -1,0 +1,1 @@
+"""A sweep on a cluster: its Experiment made, followed, read and deleted."""

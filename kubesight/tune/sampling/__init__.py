@@ -1,0 +1,1 @@
+"""How the values of a trial are drawn: Katib's algorithms, on this machine."""
