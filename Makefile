@@ -11,7 +11,7 @@ demo: $(INSTALLED)
 	$(BIN)/kubesight demo
 
 test: $(INSTALLED)
-	$(PYTEST) -n 2
+	$(PYTEST) -n 2 --dist worksteal
 
 test-slow: $(INSTALLED)
 	$(PYTEST) -m slow

@@ -82,6 +82,19 @@ def atomic_folder(path: Path | str, *, marker: str) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_partials(folder: Path | str) -> None:
+    """Remove what writers that were killed have left in a folder.
+
+    Args:
+        folder: nobody else writes in it now; one that is not there has nothing.
+    """
+    for left in Path(folder).glob(".*.partial"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
 def write_json(path: Path | str, value: Any) -> None:
     """Write `value` as indented JSON, atomically. Keys keep their order; `nan` becomes `null`."""
     with atomic_file(path) as stream:

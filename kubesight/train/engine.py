@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from kubesight.errors import DatasetError, ModelError
 from kubesight.models.weights import save_weights
+from kubesight.storage.files import remove_partials
 from kubesight.sweep.curves import HISTORY_FILE, curve_of
 from kubesight.sweep.names import STOP_METRIC
 from kubesight.train.checkpoint import BEST_FILE, Progress, load_checkpoint, save_checkpoint
@@ -78,6 +79,8 @@ class Engine:
         self.autocast = autocast_type(settings["mixed_precision"], world.device)
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=self.autocast is torch.float16)
         self.progress = Progress()
+        if world.is_main:
+            remove_partials(self.checkpoints)
         self._resume()
         self.log = MetricLog(output / HISTORY_FILE, metrics_file, self.progress.history) if world.is_main else None
         self.forward = self._wrapped(task.module)

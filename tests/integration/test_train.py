@@ -172,6 +172,9 @@ def test_kill_nine_at_random_moments_then_resume_equals_an_unbroken_run(
 ) -> None:
     changes = {"number_of_epochs": 6, "ema_decay": 0.9, "mixup_alpha": 0.2}
     finish(command(digits, tmp_path / "unbroken", **changes))
+    # As a process leaves it that is killed while it writes.
+    (tmp_path / "broken" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "broken" / "checkpoints" / ".best.safetensors.0.partial").write_bytes(b"half")
     chance = random.Random(7)
     kills = 0
     while not (tmp_path / "broken" / "model" / "modelcard.json").exists():

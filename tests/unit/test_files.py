@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from kubesight.errors import StorageError
-from kubesight.storage.files import atomic_file, atomic_folder, read_json, sha256_file, write_json
+from kubesight.storage.files import (
+    atomic_file,
+    atomic_folder,
+    read_json,
+    remove_partials,
+    sha256_file,
+    write_json,
+)
 
 
 def test_a_file_appears_when_the_block_ends(tmp_path: Path) -> None:
@@ -108,6 +115,16 @@ def test_a_killed_process_leaves_no_final_name(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "set")], check=False)
     assert done.returncode == -signal.SIGKILL
     assert not (tmp_path / "set").exists()
+
+
+def test_what_killed_writers_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".kept").write_text("1")
+    (tmp_path / "a.partial").write_text("1")
+    (tmp_path / ".best.safetensors.x1.partial").write_text("1")
+    (tmp_path / ".model.x2.partial" / "deep").mkdir(parents=True)
+    remove_partials(tmp_path)
+    remove_partials(tmp_path / "none")
+    assert sorted(each.name for each in tmp_path.iterdir()) == [".kept", "a.partial"]
 
 
 def test_json_comes_back_and_damage_is_named(tmp_path: Path) -> None:
