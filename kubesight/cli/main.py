@@ -14,8 +14,7 @@ from kubesight.errors import KubesightError
 _EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "timm", "safetensors", "onnx", "onnxruntime", "onnxscript"), "torch"),
     **dict.fromkeys(("kfp", "kfp_kubernetes", "kfp_server_api"), "pipelines"),
-    **dict.fromkeys(("kubeflow_katib_api", "kubernetes", "optuna"), "tuning"),
-    **dict.fromkeys(("grpc", "google"), "early_stopping"),
+    **dict.fromkeys(("cmaes", "kubeflow_katib_api", "kubernetes", "optuna"), "tuning"),
 }
 
 app = typer.Typer(
