@@ -4,7 +4,6 @@ import argparse
 import logging
 import signal
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -19,6 +18,8 @@ log = logging.getLogger("kubesight")
 
 PORT = 6788
 GRACE_SECONDS = 5
+
+_ENDS = {signal.SIGTERM, signal.SIGINT}
 
 
 def make_server(service: EarlyStopping, address: str) -> tuple[grpc.Server, int]:
@@ -54,18 +55,17 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=PORT)
     parser.add_argument("--no-cluster", action="store_true", help="answer without Kubernetes: trials cannot be marked")
     options = parser.parse_args()
+    # Before gRPC starts threads, which inherit it: a signal that one of them took would not wake this thread up.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     try:
         mark = _refuse if options.no_cluster else Trials.of_this_pod().mark_stopped
         server, port = make_server(EarlyStopping(mark), f"0.0.0.0:{options.port}")
     except ClusterError as error:
         sys.exit(f"error: {error}")
-    asked = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: asked.set())
     server.start()
     log.info("early stopping on port %d", port)
-    asked.wait()
+    signal.sigwait(_ENDS)
     server.stop(GRACE_SECONDS).wait()
 
 
