@@ -1,28 +1,18 @@
 """The early stopping service on the wire: a real server, a DB manager and a Kubernetes API that stand on loopback."""
 
-import json
 import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import grpc
 import pytest
-import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from hypothesis import given
-from hypothesis import strategies as st
-from kubernetes import client
 
-from kubesight.errors import ClusterError, JobError
-from kubesight.sweep.policies import Asha, Bandit, MedianStopping, TruncationSelection
+from kubesight.errors import ClusterError
 from kubesight.tune.early_stopping.__main__ import make_server
-from kubesight.tune.early_stopping.config import KEY, algorithms, with_algorithms
 from kubesight.tune.early_stopping.messages import message, method, number
 from kubesight.tune.early_stopping.service import EarlyStopping
-from kubesight.tune.early_stopping.trials import Trials
-from kubesight.tune.katib.policies import KatibMedian, is_live, policy_of, settings_of
+from kubesight.tune.katib.policies import KatibMedian
 
 
 class Database:
@@ -233,114 +223,6 @@ def test_a_taken_port_is_an_error():
         server.stop(None)
 
 
-def test_settings_survive_the_way_to_katib_and_back():
-    for policy in (
-        Bandit(slack_amount=0.05, evaluation_interval=2),
-        Bandit(slack_factor=1e-7),
-        MedianStopping(delay_evaluation=5),
-        TruncationSelection(truncation_percentage=20),
-        Asha(minimum_interval=4),
-    ):
-        name, settings = settings_of(policy)
-        assert all(isinstance(value, str) for value in settings.values())
-        assert policy_of(name, settings) == policy
-    name, settings = settings_of(TruncationSelection(truncation_percentage=20, exclude_finished_jobs=True), live=True)
-    assert is_live(settings)
-    assert policy_of(name, settings).exclude_finished_jobs
-
-
-@given(st.floats(1e-12, 1e6), st.integers(1, 1000), st.integers(0, 1000))
-def test_any_bandit_survives(slack, interval, delay):
-    policy = Bandit(slack_factor=slack, evaluation_interval=interval, delay_evaluation=delay)
-    assert policy_of(*settings_of(policy)) == policy
-
-
-def test_katibs_median_needs_enough_trials_and_averages_the_first_reports():
-    rule = KatibMedian(min_trials_required=2, start_step=2)
-    assert rule.frozen_rule({"a": [1.0, 3.0]}, maximize=True) is None
-    found = rule.frozen_rule({"a": [1.0, 3.0, 100.0], "b": [4.0]}, maximize=True)
-    assert (found.value, found.comparison, found.start_step) == (3.0, "less", 2)  # (2 + 4) / 2
-    with pytest.raises(JobError, match="unknown key"):
-        policy_of("medianstop", {"live": "true"})
-
-
-class Kubernetes(ThreadingHTTPServer):
-    """Trials as an API server keeps them: a status changes by merge patch, and only from the version that was read."""
-
-    def __init__(self, conflicts=0, status=None):
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.trials = {"t1": {"metadata": {"name": "t1", "resourceVersion": "1"}, "status": {"conditions": []}}}
-        self.conflicts, self.refusal, self.patches = conflicts, status, 0
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    def api(self):
-        return client.CustomObjectsApi(
-            client.ApiClient(client.Configuration(host=f"http://127.0.0.1:{self.server_port}"))
-        )
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Kubernetes
-
-    def do_GET(self):
-        name = self.path.rpartition("/")[2]
-        self._answer(200 if name in self.server.trials else 404, self.server.trials.get(name, {}))
-
-    def do_PATCH(self):
-        server = self.server
-        *_, name, part = self.path.split("/")
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        server.patches += 1
-        if server.refusal:
-            self._answer(server.refusal, {"message": "no"})
-            return
-        trial = server.trials[name]
-        if server.conflicts:
-            server.conflicts -= 1
-            self._answer(409, {"message": "the object has been modified"})
-            return
-        assert part == "status"
-        assert "merge-patch" in self.headers["Content-Type"]
-        assert body["metadata"]["resourceVersion"] == trial["metadata"]["resourceVersion"]
-        trial["status"].update(body["status"])
-        trial["metadata"]["resourceVersion"] += "1"
-        self._answer(200, trial)
-
-    def _answer(self, status, value):
-        body = json.dumps(value).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args):
-        pass
-
-
-def test_a_stopped_trial_is_marked_once_beside_its_other_conditions():
-    cluster = Kubernetes(conflicts=2)
-    running = {"type": "Running", "status": "True", "reason": "TrialRunning"}
-    cluster.trials["t1"]["status"]["conditions"].append(running)
-    trials = Trials(cluster.api(), "team-a")
-    trials.mark_stopped("t1")
-    first, second = cluster.trials["t1"]["status"]["conditions"]
-    assert first == running
-    assert (second["type"], second["status"], second["reason"]) == ("EarlyStopped", "True", "TrialEarlyStopped")
-    assert cluster.patches == 3  # two were refused since somebody else had written
-    trials.mark_stopped("t1")
-    assert cluster.patches == 3
-
-
-@pytest.mark.parametrize(
-    ("status", "words"), [(403, "needs get on trials"), (500, "answered 500"), (409, "answered 409")]
-)
-def test_refusals_name_the_trial_and_the_right(status, words):
-    with pytest.raises(ClusterError, match=words) as caught:
-        Trials(Kubernetes(status=status).api(), "team-a").mark_stopped("t1")
-    assert "t1" in str(caught.value)
-
-
 def test_a_refusal_reaches_the_collector():
     def refuse(name):
         raise ClusterError("no", where=name)
@@ -359,63 +241,6 @@ def test_a_trial_is_marked_by_its_name(served):
     channel, marked = served
     call(channel, "SetTrialStatus", message("SetTrialStatusRequest")(trial_name="mnist-abc"))
     assert marked == ["mnist-abc"]
-
-
-CONFIG = """\
-init:
-  controller:
-    trialResources: [Job.v1.batch]
-runtime:
-  suggestions:
-    - {algorithmName: random, image: ghcr.io/kubeflow/katib/suggestion-hyperopt:v0.19.0}
-  earlyStoppings:
-    - {algorithmName: medianstop, image: ghcr.io/kubeflow/katib/earlystopping-medianstop:v0.19.0}
-    - {algorithmName: bandit, image: an/older:one}
-"""
-
-
-def config_map(text=CONFIG):
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": "katib-config", "namespace": "kubeflow", "uid": "1", "resourceVersion": "9"},
-        "data": {KEY: text, "other": "kept"},
-    }
-
-
-def test_katibs_configuration_gains_our_algorithms_and_keeps_the_rest():
-    changed = with_algorithms(config_map(), "registry.example.com/es:1")
-    assert changed["metadata"] == {"name": "katib-config", "namespace": "kubeflow"}
-    assert changed["data"]["other"] == "kept"
-    before, after = yaml.safe_load(CONFIG), yaml.safe_load(changed["data"][KEY])
-    assert after["init"] == before["init"]
-    assert after["runtime"]["suggestions"] == before["runtime"]["suggestions"]
-    names = [each["algorithmName"] for each in after["runtime"]["earlyStoppings"]]
-    assert names == ["medianstop", "bandit", "median", "truncation", "asha"]
-    assert {each["image"] for each in after["runtime"]["earlyStoppings"][1:]} == {"registry.example.com/es:1"}
-    assert with_algorithms(changed, "registry.example.com/es:1") == changed
-
-
-@pytest.mark.parametrize("text", ["", "init: {}", "- a list", "runtime: 1"])
-def test_something_else_is_not_taken_for_katibs_configuration(text):
-    with pytest.raises(ClusterError, match="runtime section"):
-        with_algorithms(config_map(text))
-
-
-def test_the_command_changes_what_kubectl_prints():
-    command = [sys.executable, "-m", "kubesight.tune.early_stopping.config", "--image", "a/b:1"]
-    done = subprocess.run(command, input=yaml.safe_dump(config_map()), capture_output=True, text=True, check=True)
-    assert yaml.safe_load(done.stdout) == with_algorithms(config_map(), "a/b:1")
-    assert "katib-config.yaml: |" in done.stdout
-    failed = subprocess.run(command, input="nothing", capture_output=True, text=True, check=False)
-    assert failed.returncode == 1
-    assert "no ConfigMap" in failed.stderr
-    assert "Traceback" not in failed.stderr
-
-
-def test_the_manifest_is_what_the_command_adds(pytestconfig):
-    kept = yaml.safe_load((pytestconfig.rootpath / "manifests/early-stopping/algorithms.yaml").read_text())
-    assert kept == {"earlyStoppings": algorithms()}
 
 
 def test_the_process_serves_and_ends_on_sigterm():

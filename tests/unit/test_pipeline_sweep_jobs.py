@@ -48,8 +48,8 @@ kubesight:
     priority_class: low
     image_pull_secrets: [registry]
     service_account: sweeper
-    training_folder: /work/sweeps
-    volumes: [{claim: work, path: /work}, {claim: pictures, path: /pictures}]
+    training_folder: /mnt/sweeps
+    volumes: [{claim: work, path: /mnt/work}, {claim: pictures, path: /pictures}]
     node_selector: {pool: gpu}
 """
 
@@ -100,7 +100,7 @@ def test_what_the_form_has_a_field_for_is_said_once(job: Path) -> None:
         "gpus": "2",
         "memory": "32Gi",
         "node_selector": {"pool": "gpu"},
-        "sweep_folder": "/work/sweeps",
+        "sweep_folder": "/mnt/sweeps",
         "seed": 7,
     }
     assert not {"model_name", "hyperparameters", "training_folder"} & set(parameters)
@@ -161,7 +161,7 @@ def test_every_step_of_a_job_has_its_volumes(job: Path, tmp_path: Path, monkeypa
     assert set(executors) == set(spec["deploymentSpec"]["executors"])
     for executor in executors.values():
         mounts = [(each["constant"], each["mountPath"]) for each in executor["pvcMount"]]
-        assert mounts == [("work", "/work"), ("pictures", "/pictures")]
+        assert mounts == [("work", "/mnt/work"), ("pictures", "/pictures")]
         assert executor["imagePullSecret"][0]["secretName"] == "registry"
     evaluation = executors["exec-evaluate-model"]
     assert evaluation["emptyDirMounts"][0]["sizeLimit"] == "4Gi"
@@ -197,7 +197,7 @@ def test_what_is_written_by_hand_is_what_kfp_writes(job: Path, tmp_path: Path) -
     @dsl.pipeline(name="reference")
     def reference() -> None:
         task = step()
-        kubernetes.mount_pvc(task, "work", "/work")
+        kubernetes.mount_pvc(task, "work", "/mnt/work")
         kubernetes.mount_pvc(task, "pictures", "/pictures")
         kubernetes.set_image_pull_secrets(task, ["registry"])
 
