@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kubesight")
 
-DATASET_FILE = "dataset.json"
-"""What tells a data set's folder from labelled pictures in other shapes."""
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
@@ -178,7 +175,9 @@ def _prepared(job: "Job", output: Path) -> tuple[str, str]:
 
 
 def _is_dataset(path: str) -> bool:
-    return (Path(path) / DATASET_FILE).is_file()
+    from kubesight.dataset.dataset import INFO_FILE
+
+    return (Path(path) / INFO_FILE).is_file()
 
 
 def _seen_by_trials(job: "Job", training: str | None, validation: str | None) -> tuple[str, str]:

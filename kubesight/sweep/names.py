@@ -15,6 +15,9 @@ GROUP_PARAMETER = "group"
 STOP_METRIC = "es_stop"
 """A training that a policy has stopped prints this metric as 1."""
 
+MODEL_FOLDER = "model"
+"""In its output folder, the finished model of a training."""
+
 CACHE_FILE = "cache.json"
 """In its output folder, how often a training found frozen features and decoded pictures ready (`..._hits`) or not."""
 

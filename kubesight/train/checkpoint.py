@@ -12,6 +12,7 @@ from kubesight.errors import ModelError
 from kubesight.storage.files import atomic_file
 
 LAST_FILE = "last.pt"
+CHECKPOINT_FOLDER = "checkpoints"
 BEST_FILE = "best.safetensors"
 
 

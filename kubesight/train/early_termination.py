@@ -16,7 +16,7 @@ import orjson
 
 from kubesight.modelcard import CARD_FILE
 from kubesight.sweep.curves import CurveReader
-from kubesight.sweep.names import DECISIONS_FILE
+from kubesight.sweep.names import DECISIONS_FILE, MODEL_FOLDER
 from kubesight.sweep.policies import AnyPolicy, Decision
 
 log = logging.getLogger("kubesight")
@@ -36,16 +36,14 @@ class EarlyTermination:
         output: the training's own folder. The folders beside it are those of the sweep's other trials; one with a
             `metrics.jsonl` that holds the metric is a peer, and has finished when its model is there.
         metric: what the sweep maximises; every primary metric is better when greater.
-        model_folder: the name of the folder of a finished model.
     """
 
-    def __init__(self, policy: AnyPolicy, output: Path, metric: str, *, model_folder: str) -> None:
+    def __init__(self, policy: AnyPolicy, output: Path, metric: str) -> None:
         """Nothing is read before the first decision."""
         output = output.absolute()
         self.policy = policy
         self.trial = output.name
         self.file = output / DECISIONS_FILE
-        self.model_folder = model_folder
         self._siblings = CurveReader(output.parent, metric)
         self._recorded: dict[int, dict[str, Any]] | None = None
 
@@ -73,7 +71,7 @@ class EarlyTermination:
     def _decide(self, own: Sequence[float]) -> Decision:
         curves = self._siblings.read()
         folder = self.file.parents[1]
-        finished = {trial for trial in curves if (folder / trial / self.model_folder / CARD_FILE).exists()}
+        finished = {trial for trial in curves if (folder / trial / MODEL_FOLDER / CARD_FILE).exists()}
         return self.policy.decide(self.trial, {**curves, self.trial: own}, maximize=True, finished=finished)
 
     def _earlier(self, decision: Decision) -> Decision | None:

@@ -20,7 +20,7 @@ from kubesight.models.weights import save_weights
 from kubesight.storage.files import remove_partials
 from kubesight.sweep.curves import HISTORY_FILE, curve_of
 from kubesight.sweep.names import STOP_METRIC
-from kubesight.train.checkpoint import BEST_FILE, Progress, load_checkpoint, save_checkpoint
+from kubesight.train.checkpoint import BEST_FILE, CHECKPOINT_FOLDER, Progress, load_checkpoint, save_checkpoint
 from kubesight.train.distributed import World
 from kubesight.train.early_termination import EarlyTermination
 from kubesight.train.metric_log import MetricLog
@@ -66,7 +66,7 @@ class Engine:
     ) -> None:
         """Prepare optimiser, moving average and wrappers, and read the checkpoint when there is one."""
         self.task, self.settings, self.world = task, settings, world
-        self.checkpoints = output / "checkpoints"
+        self.checkpoints = output / CHECKPOINT_FOLDER
         self.fingerprint = fingerprint
         self.termination = termination
         self.seed = settings["random_seed"]

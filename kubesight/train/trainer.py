@@ -27,9 +27,10 @@ from kubesight.models.names import CLASSIFICATION_TASKS, ModelSpec, find_model
 from kubesight.models.weights import load_weights, save_weights
 from kubesight.storage.files import atomic_folder
 from kubesight.sweep.curves import HISTORY_FILE
+from kubesight.sweep.names import MODEL_FOLDER
 from kubesight.sweep.policies import AnyPolicy, parse_policy
 from kubesight.train.cache_counts import counted_caches
-from kubesight.train.checkpoint import BEST_FILE, Progress, difference
+from kubesight.train.checkpoint import BEST_FILE, CHECKPOINT_FOLDER, Progress, difference
 from kubesight.train.distributed import World, join_world, leave_world
 from kubesight.train.early_termination import EarlyTermination, wait_for_sigterm
 from kubesight.train.engine import Engine
@@ -41,8 +42,6 @@ from kubesight.train.tasks.build import build_task
 
 log = logging.getLogger("kubesight")
 
-MODEL_FOLDER = "model"
-CHECKPOINT_FOLDER = "checkpoints"
 
 INFERENCE_SETTINGS = (
     "box_score_threshold", "nms_iou_threshold", "box_detections_per_image",
@@ -123,17 +122,9 @@ def train(
         }
         launch(count, arguments)
         return ModelCard.load(Path(output) / MODEL_FOLDER) if _is_finished(Path(output)) else None
-    world = join_world(device, distributed=bool(settings["distributed"]))
     ending = _Ending(policy, stop_by == "guard", discard_checkpoints)
     request = _Request(spec, task, sets, Path(output), settings, weights, metric, ending)
-    try:
-        with counted_caches(request.output if world.is_main else None):
-            return _train(request, world, Path(metrics_file) if metrics_file else None)
-    except Interrupted:
-        log.warning("stopped on SIGTERM; the checkpoint is written, and the same command goes on from it")
-        return None
-    finally:
-        leave_world()
+    return _join(request, device, Path(metrics_file) if metrics_file else None)
 
 
 @dataclass(frozen=True)
@@ -157,6 +148,19 @@ class _Request:
     weights: str
     primary_metric: str
     ending: _Ending
+
+
+def _join(request: _Request, device: str | None, metrics_file: Path | None) -> ModelCard | None:
+    """Train as one of the processes that train together; mostly as the only one."""
+    world = join_world(device, distributed=bool(request.settings["distributed"]))
+    try:
+        with counted_caches(request.output if world.is_main else None):
+            return _train(request, world, metrics_file)
+    except Interrupted:
+        log.warning("stopped on SIGTERM; the checkpoint is written, and the same command goes on from it")
+        return None
+    finally:
+        leave_world()
 
 
 def _train(request: _Request, world: World, metrics_file: Path | None) -> ModelCard | None:
@@ -189,7 +193,7 @@ def _train(request: _Request, world: World, metrics_file: Path | None) -> ModelC
 
 def _termination(request: _Request) -> EarlyTermination | None:
     policy, metric = request.ending.policy, request.primary_metric
-    return None if policy is None else EarlyTermination(policy, request.output, metric, model_folder=MODEL_FOLDER)
+    return None if policy is None else EarlyTermination(policy, request.output, metric)
 
 
 def _untrained(request: _Request) -> tuple[nn.Module, ModelCard]:

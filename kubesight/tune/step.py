@@ -18,6 +18,7 @@ from kubesight.job.plan import sweep_of
 from kubesight.job.sections import Volume
 from kubesight.storage.files import atomic_file, read_json, write_json
 from kubesight.sweep.curves import read_curves
+from kubesight.sweep.names import MODEL_FOLDER
 from kubesight.sweep.plan import Sweep
 from kubesight.tune.cluster.api import in_cluster
 from kubesight.tune.cluster.follow import ClusterResult, name_of_run, run_on_cluster
@@ -254,7 +255,7 @@ def _here(document: dict[str, Any], sweep: Sweep, place: Path) -> Tuned:
 def _tuned(name: str, result: SweepResult | ClusterResult, sweep: Sweep, report: Path) -> Tuned:
     best = result.best
     assert best is not None, "a sweep without a best trial is an error before this"
-    model = Path(best.folder) / "model"
+    model = Path(best.folder) / MODEL_FOLDER
     if not model.is_dir():
         raise ModelError(
             f"the best trial {best.name} left no model",

@@ -12,11 +12,11 @@ import yaml
 from kubesight.report.interactive import shade
 from kubesight.report.page import Html, Page, escape, number, paragraph, plural, side_by_side
 from kubesight.report.sortable import copyable, preformatted, sortable
+from kubesight.sweep.names import MODEL_FOLDER
 from kubesight.tune.records import FAILED, STDOUT_FILE, Trial
 from kubesight.tune.report.settings import MODEL, Command, as_flags, typed
 from kubesight.tune.report.sweep import SweepRecord, decisions_of, folder_of
 
-MODEL_FOLDER = "model"
 _LOG_LINES = 20
 _LOG_BYTES = 4096
 _FAILURES = 12
