@@ -55,10 +55,10 @@ _LENGTH = (
     ),
     Hyperparameter(
         "validation_batch_size", "int", "Pictures in a mini-batch of validation.",
-        78, (), POSITIVE, applies=TORCH,
+        78, (), POSITIVE,
         cases=(
             Case(family("vits16r224"), 128), Case(family("vitb16r224"), 48), Case(family("vitl16r224"), 10),
-            Case(YOLOV5, 16), Case(BOXES, 1),
+            Case(YOLOV5, 16), Case(BOXES, 1), Case(KERAS, 32),
         ),
     ),
     Hyperparameter(
@@ -80,11 +80,10 @@ _LENGTH = (
     ),
     Hyperparameter(
         "evaluation_frequency", "int", "Validate every so many epochs, and after the last.", 1, (), POSITIVE,
-        applies=TORCH,
     ),
     Hyperparameter(
         "checkpoint_frequency", "int", "Keep the weights of every so many epochs, besides those of the best epoch.",
-        None, (), POSITIVE, applies=TORCH,
+        None, (), POSITIVE,
         note="The page says that only the best epoch is kept, the service keeps every epoch; the page is followed. "
         "What resuming needs is always kept.",
     ),
@@ -104,23 +103,24 @@ _RATE = (
     ),
     Hyperparameter(
         "learning_rate_scheduler", "choice", "How the learning rate moves: per mini-batch, or per epoch.",
-        "warmup_cosine", ("lr_scheduler",), choices=("warmup_cosine", "step"), applies=TORCH,
+        "warmup_cosine", ("lr_scheduler",), choices=("warmup_cosine", "step", "constant"),
+        cases=(Case(KERAS, "constant"),), note="`constant` leaves the learning rate as it is; SageMaker has no other.",
     ),
     Hyperparameter(
         "step_lr_gamma", "float", "What the learning rate is multiplied by at each step of the schedule.",
-        0.5, (), UNIT, applies=TORCH, needs=(Needs("learning_rate_scheduler", ("step",)),),
+        0.5, (), UNIT, needs=(Needs("learning_rate_scheduler", ("step",)),),
     ),
     Hyperparameter(
         "step_lr_step_size", "int", "Epochs between the steps of the schedule.",
-        5, (), POSITIVE, applies=TORCH, needs=(Needs("learning_rate_scheduler", ("step",)),),
+        5, (), POSITIVE, needs=(Needs("learning_rate_scheduler", ("step",)),),
     ),
     Hyperparameter(
         "warmup_cosine_lr_cycles", "float", "Cosine cycles after the warm-up; 0.5 ends at 0, 0.45 near 2 %.",
-        0.45, (), UNIT, applies=TORCH, needs=(Needs("learning_rate_scheduler", ("warmup_cosine",)),),
+        0.45, (), UNIT, needs=(Needs("learning_rate_scheduler", ("warmup_cosine",)),),
     ),
     Hyperparameter(
         "warmup_cosine_lr_warmup_epochs", "int", "Epochs over which the learning rate rises from 0.",
-        2, (), NOT_NEGATIVE, applies=TORCH, needs=(Needs("learning_rate_scheduler", ("warmup_cosine",)),),
+        2, (), NOT_NEGATIVE, needs=(Needs("learning_rate_scheduler", ("warmup_cosine",)),),
         note="The page asks for a positive integer, the service also takes 0 (no warm-up); 0 is taken here.",
     ),
 )  # fmt: skip
@@ -130,7 +130,8 @@ _ADAM = Needs("optimizer", ("adam", "adamw"))
 _OPTIMIZER = (
     Hyperparameter(
         "optimizer", "choice", "What updates the weights.", "sgd", choices=("sgd", "adam", "adamw"), origin=BOTH,
-        cases=(Case(KERAS, "adam", choices=("adam", "sgd", "nesterov", "rmsprop", "adagrad", "adadelta")),),
+        cases=(Case(KERAS, "adam", choices=("adam", "adamw", "sgd", "nesterov", "rmsprop", "adagrad", "adadelta")),),
+        note="SageMaker has no adamw.",
     ),
     Hyperparameter(
         "momentum", "float", "Momentum of the optimiser.", 0.9, (), UNIT, origin=BOTH,
@@ -138,7 +139,8 @@ _OPTIMIZER = (
     ),
     Hyperparameter(
         "weight_decay", "float", "Weight decay of matrices and kernels; biases and normalisation have none.",
-        1e-4, (), UNIT, applies=TORCH,
+        1e-4, (), UNIT, cases=(Case(KERAS, 0.0),),
+        note="SageMaker has none, so that keras/* models start without: adamw is then adam.",
     ),
     Hyperparameter(
         "nesterov", "bool", "Nesterov's form of momentum; without momentum it is off.",
@@ -153,8 +155,7 @@ _OPTIMIZER = (
         origin=BOTH,
     ),
     Hyperparameter(
-        "ams_gradient", "bool", "The AMSGrad variant of the optimiser.", False, ("amsgrad",), applies=TORCH,
-        needs=(_ADAM,),
+        "ams_gradient", "bool", "The AMSGrad variant of the optimiser.", False, ("amsgrad",), needs=(_ADAM,),
     ),
 )  # fmt: skip
 
@@ -166,7 +167,7 @@ _START = (
     ),
     Hyperparameter(
         "layers_to_freeze", "int", "How many groups of layers, from the input on, keep their weights.",
-        None, (), NOT_NEGATIVE, applies=TORCH, needs=(Needs("train_only_top_layer", (False,)),),
+        None, (), NOT_NEGATIVE, needs=(Needs("train_only_top_layer", (False,)),),
         note="The page asks for a positive integer, but Azure's own examples sweep over 0 and 2; 0 freezes nothing. "
         "Frozen batch normalisation keeps its statistics too, which in the service still move. Detectors count the "
         "stages of their backbone; none leaves the last three of them trainable, or all when weights are none.",
@@ -183,7 +184,8 @@ _START = (
         note="Documented: 8 (4 for detection and segmentation but yolov5), which is also the most that `none` takes.",
     ),
     Hyperparameter(
-        "distributed", "bool", "Train on all processes that the launcher started.", True, applies=TORCH,
+        "distributed", "bool", "Train on all processes that the launcher started.", True,
+        note="keras/* models train on all devices of one machine, in one process.",
     ),
     Hyperparameter(
         "enable_onnx_normalization", "bool", "Put the normalisation of pictures into the ONNX model.", True,

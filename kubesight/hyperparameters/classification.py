@@ -1,6 +1,14 @@
 """Rows of Azure AutoML's image classification, multi-class and multilabel."""
 
-from kubesight.hyperparameters.spec import POSITIVE, TORCH_CLASSIFICATION, Case, Hyperparameter, Range, family
+from kubesight.hyperparameters.spec import (
+    CLASSIFICATION,
+    POSITIVE,
+    TORCH_CLASSIFICATION,
+    Case,
+    Hyperparameter,
+    Range,
+    family,
+)
 
 _VITS = ("vits16r224", "vitb16r224", "vitl16r224")
 _SERESNEXT = "seresnext does not take an arbitrary size"
@@ -19,7 +27,7 @@ _SIZES = "The service replaces other sizes of seresnext by these with a warning;
 ROWS = (
     Hyperparameter(
         "weighted_loss", "choice", "Weight rare classes up: 0 not at all, 1 by the root of their weights, 2 fully.",
-        0, choices=(0, 1, 2), applies=TORCH_CLASSIFICATION,
+        0, choices=(0, 1, 2), applies=CLASSIFICATION,
     ),
     Hyperparameter(
         "validation_resize_size", "int", "Pixels of the short side before the centre is cut out for validation.",

@@ -62,7 +62,9 @@ ROWS = (
     ),
     Hyperparameter(
         "feature_views", "int", "Views a picture of which a frozen backbone's features are cached; 1: the plain one.",
-        1, (), POSITIVE, applies=TORCH_CLASSIFICATION, origin=_OURS,
+        1, (), POSITIVE, applies=CLASSIFICATION, origin=_OURS,
+        note="Of keras/* models augmented views are cached, so that more than one needs augmentation. "
+        "Augmentation with one view runs the backbone in every epoch, as in SageMaker.",
     ),
     Hyperparameter(
         "image_mean", "triple", "Mean of red, green, blue to normalise pictures with; none: that of the weights.",
@@ -78,12 +80,12 @@ ROWS = (
     ),
     Hyperparameter(
         "gradient_clip_norm", "float", "Largest norm of the gradients of one update; 0 is off.",
-        0.0, (), NOT_NEGATIVE, applies=TORCH, origin=_OURS,
+        0.0, (), NOT_NEGATIVE, origin=_OURS,
         note="Azure always clips: each value at 5, ViTs by norm at 1.",
     ),
     Hyperparameter(
         "mixed_precision", "choice", "Half precision where a GPU has it (bf16, else fp16); off on a CPU.",
-        "auto", choices=("auto", "off", "bf16", "fp16"), applies=TORCH, origin=_OURS,
+        "auto", choices=("auto", "off", "bf16", "fp16"), origin=_OURS,
     ),
     Hyperparameter(
         "channels_last", "bool", "Keep tensors channels-last in memory, which convolutions like.",

@@ -1,4 +1,4 @@
-"""Rows of SageMaker's "Image Classification - TensorFlow" that Azure has no equal of. They are for keras/* models.
+"""Rows of SageMaker's "Image Classification - TensorFlow" that Azure has no equal of, and of keras/* models alone.
 
 Which optimiser uses which of momentum, beta1, epsilon, rho and initial_accumulator_value is SageMaker's matrix.
 """
@@ -6,10 +6,15 @@ Which optimiser uses which of momentum, beta1, epsilon, rho and initial_accumula
 from kubesight.hyperparameters.spec import KERAS, UNIT, Hyperparameter, Needs, Origin, Range
 
 _SAGEMAKER: tuple[Origin, ...] = ("sagemaker",)
+_OURS: tuple[Origin, ...] = ("kubesight",)
 _AUGMENTED = (Needs("augmentation", (True,)),)
 _TURN = Range(-1, 1)
 
 ROWS = (
+    Hyperparameter(
+        "allow_substitute", "bool", "Train the nearest network where keras.applications lacks a SageMaker model.",
+        False, applies=KERAS, origin=_OURS,
+    ),
     Hyperparameter(
         "augmentation", "bool", "Flip, turn and zoom training pictures at random.",
         False, applies=KERAS, origin=_SAGEMAKER,
@@ -43,7 +48,8 @@ ROWS = (
     ),
     Hyperparameter(
         "epsilon", "float", "Small number that keeps the optimiser's division finite.",
-        1e-7, ("eps",), UNIT, applies=KERAS, needs=(Needs("optimizer", ("adam", "rmsprop", "adagrad", "adadelta")),),
+        1e-7, ("eps",), UNIT, applies=KERAS,
+        needs=(Needs("optimizer", ("adam", "adamw", "rmsprop", "adagrad", "adadelta")),),
         origin=_SAGEMAKER, note="SageMaker's tuning page calls it eps.",
     ),
     Hyperparameter(

@@ -8,6 +8,7 @@ from typing import Any
 from kubesight.dataset.rows import Task
 from kubesight.errors import HyperparameterError, ModelError
 from kubesight.hyperparameters.coerce import coerce
+from kubesight.hyperparameters.keras_rules import check_keras, substitution
 from kubesight.hyperparameters.rules import augmentations_off, check_needs, check_together
 from kubesight.hyperparameters.search_space import Choice, Distribution, typed
 from kubesight.hyperparameters.spec import Hyperparameter
@@ -51,9 +52,12 @@ def resolve(model_name: str, task: Task, given: Mapping[str, Any], *, places: Pl
     Raises:
         HyperparameterError: an unknown name, the same setting under two names, a value of a wrong type or out of range,
             a setting that does not apply to the model or task, or one that the other settings leave without effect.
-        ModelError: the model is unknown or does not do the task.
+        ModelError: the model is unknown, does not do the task, or has no equivalent and none is allowed in its place.
     """
-    return settle(model_name, task, given, {}, places=places)[0]
+    settings = settle(model_name, task, given, {}, places=places)[0]
+    if substitute := substitution(find_model(model_name)):
+        log.warning("%s", substitute)
+    return settings
 
 
 def settle(
@@ -102,6 +106,7 @@ def settle(
     possible |= {name: distribution.endpoints() for name, distribution in varying.items()}
     check_needs(rows, possible, list(written), places_by_name)
     check_together(rows, possible, list(written), places_by_name)
+    check_keras(find_model(model_name), task, possible, places_by_name)
     return settings, varying
 
 

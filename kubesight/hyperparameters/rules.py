@@ -114,20 +114,9 @@ def check_together(rows: Rows, possible: Possible, written: Collection[str], pla
                 where=place,
                 hint=f"Set {high} to at least {max(possible[low])}.",
             )
-    _check_eval_metric(possible, places)
     _check_frozen(possible, written, places)
     _check_switches(rows, possible, written, places)
     _check_best_epoch(possible, places)
-
-
-def _check_eval_metric(possible: Possible, places: Places) -> None:
-    binary = [metric for metric in possible.get("eval_metric", ()) if metric != "accuracy"]
-    if binary and True not in possible["binary_mode"]:
-        raise HyperparameterError(
-            f"eval_metric is {_listed(binary)}, which is computed in binary mode alone",
-            where=places.get("eval_metric"),
-            hint="Set binary_mode to true, or eval_metric to accuracy.",
-        )
 
 
 def _check_frozen(possible: Possible, written: Collection[str], places: Places) -> None:

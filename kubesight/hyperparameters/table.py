@@ -12,6 +12,8 @@ INJECTED = frozenset(
     {
         "_tuning_objective_metric",
         "sagemaker_container_log_level",
+        "sagemaker_estimator_class_name",
+        "sagemaker_estimator_module",
         "sagemaker_job_name",
         "sagemaker_program",
         "sagemaker_region",

@@ -116,6 +116,14 @@ SAGEMAKER = [
     ("validation_split_ratio", "validation_data_size", 0.2),
     ("random_seed", "random_seed", 123),
 ]
+# What keras/* models have beyond SageMaker's service. All that changes the result is off.
+OURS_OF_KERAS = {
+    "allow_substitute": False, "image_size": None, "weighted_loss": 0, "learning_rate_scheduler": "constant",
+    "step_lr_gamma": 0.5, "step_lr_step_size": 5, "warmup_cosine_lr_cycles": 0.45, "warmup_cosine_lr_warmup_epochs": 2,
+    "weight_decay": 0.0, "gradient_clip_norm": 0.0, "mixed_precision": "auto", "layers_to_freeze": None,
+    "validation_batch_size": 32, "evaluation_frequency": 1, "checkpoint_frequency": None, "ams_gradient": False,
+    "distributed": True, "feature_views": 1, "checkpoint_run_id": None,
+}  # fmt: skip
 OURS = {
     "label_smoothing": 0.0, "mixup_alpha": 0.0, "cutmix_alpha": 0.0, "randaugment_magnitude": 0, "ema_decay": 0.0,
     "gradient_clip_norm": 0.0, "mixed_precision": "auto", "channels_last": True, "compile": False, "image_mean": None,
@@ -134,7 +142,8 @@ def defaults(model: str, task: Task) -> dict[str, Any]:
 
 def test_every_documented_name_has_a_row_and_no_other_exists() -> None:
     documented = {name for part in (AGNOSTIC, CLASSIFICATION, DETECTION, SEGMENTATION, YOLOV5) for name, _, _ in part}
-    documented |= {ours for _, ours, _ in SAGEMAKER} | OURS.keys() | OURS_OF_DETECTORS.keys() | {"model_name"}
+    documented |= {ours for _, ours, _ in SAGEMAKER} | OURS.keys() | OURS_OF_DETECTORS.keys() | OURS_OF_KERAS.keys()
+    documented |= {"model_name"}
     assert set(TABLE) == documented
     assert len(SAGEMAKER) == 27
 
@@ -169,8 +178,10 @@ def test_sagemaker_defaults_and_names(theirs: str, ours: str, default: Any) -> N
     assert theirs in (ours, *TABLE[ours].aliases)
 
 
-def test_keras_models_have_sagemakers_settings_and_no_others() -> None:
-    assert defaults(KERAS, MC).keys() == {ours for _, ours, _ in SAGEMAKER} | {"model_name", "checkpoint_run_id"}
+@pytest.mark.parametrize("task", [MC, ML])
+def test_keras_models_have_sagemakers_settings_and_ours(task: Task) -> None:
+    expected = {ours: default for _, ours, default in SAGEMAKER} | OURS_OF_KERAS | {"model_name": KERAS}
+    assert defaults(KERAS, task) == expected
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -32,7 +32,7 @@ MC, ML, OD, IS = Task.CLASSIFICATION, Task.MULTILABEL, Task.DETECTION, Task.SEGM
         ("keras/VGG16", MC, {"augmentation_random_zoom": 0.3}, ["augmentation is false", "augmentation to true"]),
         ("keras/VGG16", MC, {"optimizer": "adagrad", "momentum": 0.5}, ["sgd, nesterov or rmsprop"]),
         ("keras/VGG16", MC, {"optimizer": "adagrad", "rho": 0.5}, ["adadelta or rmsprop"]),
-        ("keras/VGG16", MC, {"optimizer": "sgd", "epsilon": 0.5}, ["adam, rmsprop, adagrad or adadelta"]),
+        ("keras/VGG16", MC, {"optimizer": "sgd", "epsilon": 0.5}, ["adam, adamw, rmsprop, adagrad or adadelta"]),
         ("keras/VGG16", MC, {"optimizer": "rmsprop", "beta_1": 0.5}, ["beta1 is 0.5"]),
         ("keras/VGG16", MC, {"initial_accumulator_value": 0.5}, ["optimizer is adam", "adagrad"]),
         ("keras/VGG16", MC, {"eval_metric": "auc"}, ["binary_mode"]),
