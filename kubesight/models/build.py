@@ -14,9 +14,10 @@ from kubesight.modelcard import CARD_FILE, WEIGHTS_FILE, ModelCard
 from kubesight.models.backbones import known_timm_name
 from kubesight.models.built import BuiltModel
 from kubesight.models.detectors import load_detector
+from kubesight.models.files import fetch
 from kubesight.models.head import head_prefixes, start_anew
 from kubesight.models.names import CLASSIFICATION_TASKS, ModelSpec, find_model
-from kubesight.models.weights import fetch, fit, library_weights, load_weights, model_folder_state, read_state_dict
+from kubesight.models.weights import fit, library_weights, load_weights, model_folder_state, read_state_dict
 from kubesight.storage.files import sha256_file
 
 _log = logging.getLogger("kubesight")

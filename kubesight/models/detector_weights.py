@@ -18,11 +18,11 @@ from torchvision.models.detection import (
 from kubesight.errors import ModelError
 from kubesight.modelcard import CARD_FILE, ModelCard
 from kubesight.models.backbones import body_prefix
+from kubesight.models.files import fetch
 from kubesight.models.head import head_prefixes
 from kubesight.models.names import ModelSpec
 from kubesight.models.weights import (
     State,
-    fetch,
     fit,
     library_weights,
     model_folder_state,

@@ -1,17 +1,11 @@
-"""Getting weights, fitting them to a network, and keeping them. Only safetensors and plain tensors are ever read."""
+"""Getting torch's weights, fitting them to a network, and keeping them. Only safetensors and tensors are ever read."""
 
-import contextlib
-import hashlib
 import logging
-import os
 import pickle
-import shutil
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
+from typing import Any
+from urllib.parse import urlsplit
 
 import huggingface_hub
 import safetensors.torch
@@ -22,17 +16,13 @@ from torch import nn
 
 from kubesight.errors import ModelError
 from kubesight.modelcard import WEIGHTS_FILE, ModelCard
+from kubesight.models.files import NO_DOWNLOAD_HINT, fetch, probe
 from kubesight.models.head import has_prefix, head_prefixes, start_anew
 from kubesight.models.names import ModelSpec
 from kubesight.storage.files import atomic_file, sha256_file
 
 State = dict[str, torch.Tensor]
 
-NO_DOWNLOAD_HINT = (
-    "Set weights to none to start from random ones, or to the path of a file of weights (weights: /path/to/file)."
-)
-_PROBE_SECONDS = 5
-_DOWNLOAD_SECONDS = 30
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema")
 _PREFIXES = ("module.", "_orig_mod.", "model.")
 _KINDS = {"weight", "bias", "running_mean", "running_var"}
@@ -73,7 +63,7 @@ def library_weights(name: str) -> Path:
     if isinstance(cached, str):
         return Path(cached)
     try:
-        _probe(huggingface_hub.constants.ENDPOINT)
+        probe(huggingface_hub.constants.ENDPOINT)
         return Path(huggingface_hub.hf_hub_download(repository, file))
     except Exception as error:  # the hub raises the errors of whichever HTTP client it was built on
         raise ModelError(
@@ -97,7 +87,7 @@ def published(url: str, what: str) -> Path:
     if path.is_file():
         return path
     try:
-        _probe(url)
+        probe(url)
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(path), path.stem.rpartition("-")[2], progress=False)
     except (OSError, RuntimeError) as error:  # the latter when the file's hash is another one
@@ -139,51 +129,6 @@ def model_folder_state(
         "kept" if same else "started anew, since its classes are not those of the data",
     )  # fmt: skip
     return state, record, card
-
-
-def _probe(url: str) -> None:
-    """Raise an OSError unless something answers at `url` within a few seconds."""
-    with contextlib.suppress(urllib.error.HTTPError):  # it answered
-        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_PROBE_SECONDS).close()
-
-
-def fetch(weights: str) -> tuple[Path, Literal["path", "url"]]:
-    """The local file of a path, `file://` or `https://` URL; downloads are kept in the cache folder.
-
-    The cache is `$KUBESIGHT_CACHE/weights`, by default `~/.cache/kubesight/weights`, a file a URL.
-
-    Raises:
-        ModelError: there is no such file, or it cannot be downloaded.
-    """
-    parts = urlsplit(weights)
-    if parts.scheme in ("https", "http"):
-        return _download(weights), "url"
-    if parts.scheme not in ("", "file"):
-        raise ModelError(
-            f"weights cannot be read from {parts.scheme}:// URLs", where=weights,
-            hint="Copy the file here and name its path, or give an https:// URL.",
-        )  # fmt: skip
-    path = Path(unquote(parts.path)) if parts.scheme else Path(weights).expanduser()
-    if not path.is_file():
-        raise ModelError(
-            "no file of weights here", where=str(path),
-            hint="weights takes default, none, a file, a URL, or a folder with a modelcard.json.",
-        )  # fmt: skip
-    return path, "path"
-
-
-def _download(url: str) -> Path:
-    cache = Path(os.environ.get("KUBESIGHT_CACHE", "~/.cache/kubesight")).expanduser() / "weights"
-    name = Path(unquote(urlsplit(url).path)).name or "weights"
-    path = cache / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}"
-    if not path.is_file():
-        try:
-            with urllib.request.urlopen(url, timeout=_DOWNLOAD_SECONDS) as answer, atomic_file(path) as stream:
-                shutil.copyfileobj(answer, stream)
-        except OSError as error:
-            raise ModelError(f"cannot be downloaded: {error}", where=url, hint=NO_DOWNLOAD_HINT) from error
-        _log.info("downloaded %s to %s, sha256 %s", url, path, sha256_file(path))
-    return path
 
 
 def read_state_dict(path: Path) -> State:

@@ -13,9 +13,10 @@ from torch import nn
 
 from kubesight.errors import ModelError
 from kubesight.models.build import build_model
+from kubesight.models.files import fetch
 from kubesight.models.head import head_prefixes
 from kubesight.models.names import find_model
-from kubesight.models.weights import fetch, fit, load_weights, read_state_dict, save_weights
+from kubesight.models.weights import fit, load_weights, read_state_dict, save_weights
 
 SPEC = find_model("timm/test_resnet")
 
