@@ -2,11 +2,14 @@
 
 import difflib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from kubesight.dataset.rows import Task
 from kubesight.errors import ModelError
+from kubesight.models.keras.apps import APPS
+from kubesight.models.keras.sagemaker import FRIENDLY, SAGEMAKER, Equivalent, Match
 
 Family = Literal[
     "convnet", "seresnext", "vits16r224", "vitb16r224", "vitl16r224", "timm",
@@ -22,8 +25,13 @@ class ModelSpec:
 
     `library_name` is what the library calls it (`seresnext50_32x4d` of timm for `seresnext`). `family` groups models
     that share hyperparameter defaults and rules. `size` is the only input size that the architecture takes, in pixels,
-    or None when any will do. A detector's `library_name` is that of the whole detector, or of its backbone where the
-    library has but that.
+    or None when any will do; of a keras model, the size that it gets where none is asked for. A detector's
+    `library_name` is that of the whole detector, or of its backbone where the library has but that.
+
+    The rest is of keras models. `options` is what the network is built with, such as its width. `match` says how near
+    this is to the model that was named: `architecture` when the weights at hand are of another training, `none` when
+    Keras lacks the architecture. `library_name` is then that of the `nearest` network, and `timm` the name here of the
+    very architecture on torch, where timm has it.
     """
 
     name: str
@@ -32,6 +40,10 @@ class ModelSpec:
     library: Literal["timm", "torchvision", "kubesight", "keras"]
     library_name: str
     size: int | None = None
+    options: tuple[tuple[str, Any], ...] = ()
+    match: Match = "exact"
+    nearest: str = ""
+    timm: str = ""
 
     @property
     def framework(self) -> Literal["torch", "tensorflow"]:
@@ -82,7 +94,8 @@ MODELS: dict[str, ModelSpec] = {spec.name: spec for spec in _SPECS}
 
 PREFIXES = {
     "timm": "image classification by any network of timm",
-    "keras": "image classification by any network of keras.applications (not trained by this version)",
+    "keras": "image classification by any network of keras.applications, such as keras/EfficientNetB0; also by a model "
+    "id of SageMaker's or its short name, such as keras/mobilenet-v2-035-96",
     "torchvision": "any detector of torchvision, such as fcos_resnet50_fpn; maskrcnn_... for instance segmentation",
     "fasterrcnn_timm": "object detection by a Faster R-CNN on any network of timm that has stages",
     "maskrcnn_timm": "instance segmentation by a Mask R-CNN on any network of timm that has stages",
@@ -97,33 +110,69 @@ DEFAULT_MODEL: dict[Task, str] = {
 }
 
 
+def keras_names() -> list[str]:
+    """The networks of keras.applications and the short names of SageMaker's models, as `keras/NAME`."""
+    return [f"keras/{name}" for name in (*APPS, *FRIENDLY)]
+
+
 def find_model(name: str) -> ModelSpec:
     """The architecture behind a name of the job file.
 
     One of `MODELS`, `timm/NAME` and `keras/NAME` for classification, `torchvision/NAME` for any detector of
-    torchvision, `fasterrcnn_timm/NAME` and `maskrcnn_timm/NAME` for these on any timm network with stages.
+    torchvision, `fasterrcnn_timm/NAME` and `maskrcnn_timm/NAME` for these on any timm network with stages. A keras
+    NAME is that of a function of keras.applications, a model id of SageMaker's, which also does without `keras/`, or
+    its short name.
 
     Raises:
         ModelError: nobody knows the name; the nearest known ones are given.
     """
     if name in MODELS:
         return MODELS[name]
+    if name in SAGEMAKER:
+        return _keras_equivalent(name, SAGEMAKER[name])
     library, _, library_name = name.partition("/")
     if library_name:
         if library == "timm":
             return ModelSpec(name, CLASSIFICATION_TASKS, "timm", "timm", library_name)
         if library == "keras":
-            return ModelSpec(name, CLASSIFICATION_TASKS, "keras", "keras", library_name)
+            return _keras_model(name, library_name)
         if library == "torchvision":
             return _torchvision_detector(name, library_name)
         if library == "fasterrcnn_timm":
             return ModelSpec(name, _DETECTION, "fasterrcnn", "timm", library_name)
         if library == "maskrcnn_timm":
             return ModelSpec(name, _SEGMENTATION, "maskrcnn", "timm", library_name)
-    known = [*MODELS, *(f"{prefix}/{library_name}" for prefix in PREFIXES if library_name)]
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"Did you mean {' or '.join(near)}?" if near else "`kubesight models` lists the names."
-    raise ModelError(f"unknown model name {name!r}", where="model_name", hint=hint)
+    if name.startswith("tensorflow-ic-"):
+        raise _unknown(name, list(SAGEMAKER))
+    guesses = [f"{prefix}/{library_name}" for prefix in PREFIXES if library_name]
+    raise _unknown(name, [*MODELS, *(guesses or keras_names())])
+
+
+def _unknown(name: str, known: Sequence[str]) -> ModelError:
+    lower = {each.lower(): each for each in reversed(known)}
+    bare = {each.rpartition("/")[2]: full for each, full in lower.items()}  # a name that lacks its `keras/`
+    near = difflib.get_close_matches(name.lower(), [*lower, *bare], n=3, cutoff=0.5)
+    names = list(dict.fromkeys({**bare, **lower}[each] for each in near))
+    hint = f"Did you mean {' or '.join(names)}?" if names else "`kubesight models` lists the names."
+    return ModelError(f"unknown model name {name!r}", where="model_name", hint=hint)
+
+
+def _keras_model(name: str, library_name: str) -> ModelSpec:
+    if library_name in APPS:
+        app = APPS[library_name]
+        return ModelSpec(name, CLASSIFICATION_TASKS, "keras", "keras", app.name, app.size)
+    found = SAGEMAKER.get(library_name) or FRIENDLY.get(library_name)
+    if found is None:
+        ids = [f"keras/{each}" for each in SAGEMAKER] if library_name.startswith("tensorflow-ic-") else []
+        raise _unknown(name, ids or keras_names())
+    return _keras_equivalent(name, found)
+
+
+def _keras_equivalent(name: str, found: Equivalent) -> ModelSpec:
+    return ModelSpec(
+        name, CLASSIFICATION_TASKS, "keras", "keras", found.app or found.nearest.removeprefix("keras/"), found.size,
+        found.options, found.match, found.nearest, found.timm,
+    )  # fmt: skip
 
 
 def _torchvision_detector(name: str, library_name: str) -> ModelSpec:
