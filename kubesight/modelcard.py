@@ -13,12 +13,17 @@ CARD_FILE = "modelcard.json"
 WEIGHTS_FILE = "weights.safetensors"
 ONNX_FILE = "model.onnx"
 LABELS_FILE = "labels.json"
+KERAS_FILE = "model.keras"
+SAVED_MODEL_FOLDER = "saved_model"
+LABELS_INFO_FILE = "labels_info.json"
+LABEL_INDEX_FILE = "class_label_to_prediction_index.json"
 
+Interpolation = Literal["bilinear", "nearest", "bicubic", "area", "lanczos3", "lanczos5", "gaussian", "mitchellcubic"]
 Triple = tuple[float, float, float]
 
 
 class Preprocessing(BaseModel):
-    """What every network's input shares: values go from 0..255 to 0..1, then to (value - mean) / std, by channel."""
+    """What torch networks' inputs share: values go from 0..255 to 0..1, then to (value - mean) / std, by channel."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,14 +53,31 @@ class FitPreprocessing(Preprocessing):
     max_size: int = Field(1333, gt=0)
 
 
+class StretchPreprocessing(BaseModel):
+    """From an RGB picture to a Keras classifier's input, the same in training, evaluation, export and serving.
+
+    The whole picture becomes `size` by `size` pixels, whatever its aspect ratio, by `interpolation`, which averages
+    when pictures shrink, and is rounded to bytes. `scaling` names what becomes of these bytes inside the network: what
+    its own layers do (`built_in`), or `preprocess_input` of keras.applications in this mode.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: int = Field(224, gt=0)
+    interpolation: Interpolation = "bilinear"
+    scaling: Literal["built_in", "tf", "caffe", "torch"] = "tf"
+
+
 def _kind(value: Any) -> str:
-    if isinstance(value, dict):
-        return "fit" if "min_size" in value else "crop"
-    return "fit" if isinstance(value, FitPreprocessing) else "crop"
+    fields = value if isinstance(value, dict) else type(value).model_fields
+    return "fit" if "min_size" in fields else "stretch" if "interpolation" in fields else "crop"
 
 
 _AnyPreprocessing = Annotated[
-    Annotated[CropPreprocessing, Tag("crop")] | Annotated[FitPreprocessing, Tag("fit")], Discriminator(_kind)
+    Annotated[CropPreprocessing, Tag("crop")]
+    | Annotated[FitPreprocessing, Tag("fit")]
+    | Annotated[StretchPreprocessing, Tag("stretch")],
+    Discriminator(_kind),
 ]
 
 
@@ -87,25 +109,47 @@ class ModelCard(BaseModel):
 
     @property
     def crop(self) -> CropPreprocessing:
-        """A classifier's preprocessing.
+        """The preprocessing of a torch classifier.
 
         Raises:
-            ModelError: the model is a detector.
+            ModelError: the model is something else.
         """
         if not isinstance(self.preprocessing, CropPreprocessing):
-            raise ModelError(f"{self.model_name} is for {self.task}, not for classification", where=CARD_FILE)
+            raise self._is_not("a torch classifier")
         return self.preprocessing
 
     @property
     def fit(self) -> FitPreprocessing:
-        """A detector's preprocessing.
+        """The preprocessing of a detector.
 
         Raises:
-            ModelError: the model is a classifier.
+            ModelError: the model is something else.
         """
         if not isinstance(self.preprocessing, FitPreprocessing):
-            raise ModelError(f"{self.model_name} is for {self.task}, not for detection", where=CARD_FILE)
+            raise self._is_not("a detector")
         return self.preprocessing
+
+    @property
+    def stretch(self) -> StretchPreprocessing:
+        """The preprocessing of a Keras classifier.
+
+        Raises:
+            ModelError: the model is something else.
+        """
+        if not isinstance(self.preprocessing, StretchPreprocessing):
+            raise self._is_not("a Keras classifier")
+        return self.preprocessing
+
+    @property
+    def binary(self) -> bool:
+        """Whether the network has one output, of whose logit the logistic function is the second class's probability.
+
+        Both classes have a probability nevertheless, wherever answers are given.
+        """
+        return bool(self.hyperparameters.get("binary_mode", False))
+
+    def _is_not(self, kind: str) -> ModelError:
+        return ModelError(f"{self.model_name} ({self.framework}, {self.task}) is not {kind}", where=CARD_FILE)
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
@@ -121,7 +165,7 @@ class ModelCard(BaseModel):
             return cls.model_validate(read_json(where))
         except ValidationError as error:
             first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"] if part not in ("crop", "fit"))
+            field = ".".join(str(part) for part in first["loc"] if part not in ("crop", "fit", "stretch"))
             raise ModelError(f"{field}: {first['msg']}", where=str(where)) from error
 
     def save(self, folder: Path | str) -> None:

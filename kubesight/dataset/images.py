@@ -56,25 +56,29 @@ def read_image(url: str, *, min_size: int | None = None, keep: bool = True) -> n
         DatasetError: the file cannot be read or is not a whole picture; it is named.
         StorageError: the address is on another machine.
     """
-    path = local_path(url)
-    if path is None:
-        raise StorageError(
-            f"pictures at {scheme(url)}:// addresses cannot be read on this machine yet",
-            where=url,
-            hint="Copy them to a folder and convert again.",
-        )
+    path = _path(url)
     cache = open_cache()
     kept = cache and cache.path(path, min_size)
     if cache and kept and (pixels := cache.read(kept)) is not None:
         return pixels
-    try:
-        data = path.read_bytes()
-    except (OSError, ValueError) as error:
-        raise _unreadable_file(error, path) from error
-    pixels = decode_image(data, name=str(path), min_size=min_size)
+    pixels = decode_image(_bytes(path), name=str(path), min_size=min_size)
     if cache and kept and keep:
         cache.write(kept, pixels)
     return pixels
+
+
+def read_encoded(url: str) -> tuple[str, bytes]:
+    """The name of a picture's file, for errors, and its bytes as they are.
+
+    Args:
+        url: a path or a `file:` URI.
+
+    Raises:
+        DatasetError: the file cannot be read; it is named.
+        StorageError: the address is on another machine.
+    """
+    path = _path(url)
+    return str(path), _bytes(path)
 
 
 def decode_image(data: bytes, *, name: str, min_size: int | None = None) -> np.ndarray:
@@ -88,11 +92,11 @@ def decode_image(data: bytes, *, name: str, min_size: int | None = None) -> np.n
     Raises:
         DatasetError: not a whole picture, or one of more than `MAX_PIXELS` pixels.
     """
-    image = _open(io.BytesIO(data), name)
+    image = open_header(io.BytesIO(data), name)
     if image.format in ("JPEG", _MULTI_PICTURE) and image.mode in ("RGB", "L"):
         pixels = _decode_jpeg(data, image.size, min_size, name)
         if pixels is not None:
-            return orient(pixels, _orientation(image))
+            return orient(pixels, orientation(image))
     return _explain(lambda: _decode_by_pillow(image, min_size), name)
 
 
@@ -109,7 +113,7 @@ def read_details(path: Path) -> ImageDetails:
     try:
         with open(path, "rb") as stream:
             size = os.fstat(stream.fileno()).st_size
-            image = _open(stream, str(path))
+            image = open_header(stream, str(path))
             width, height = _explain(lambda: _shown_size(image, stream), str(path))
     except (OSError, ValueError) as error:
         raise _unreadable_file(error, path) from error
@@ -131,8 +135,12 @@ def max_pixels() -> int:
     return int(text)
 
 
-def _open(stream: BinaryIO, name: str) -> Image.Image:
-    """Read a header and refuse what is too large."""
+def open_header(stream: BinaryIO, name: str) -> Image.Image:
+    """Read a picture's header.
+
+    Raises:
+        DatasetError: not a picture in a known format, or one of more than `max_pixels` pixels.
+    """
     limit = max_pixels()
     # Pillow's own guard (for later frames, embedded pictures) follows the same limit.
     Image.MAX_IMAGE_PIXELS = limit
@@ -149,6 +157,24 @@ def _open(stream: BinaryIO, name: str) -> Image.Image:
     if image.width * image.height > limit:
         raise _too_large(f"{image.width} x {image.height}", limit, name)
     return image
+
+
+def _path(url: str) -> Path:
+    path = local_path(url)
+    if path is None:
+        raise StorageError(
+            f"pictures at {scheme(url)}:// addresses cannot be read on this machine yet",
+            where=url,
+            hint="Copy them to a folder and convert again.",
+        )
+    return path
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise _unreadable_file(error, path) from error
 
 
 def _decode_jpeg(data: bytes, size: tuple[int, int], min_size: int | None, name: str) -> np.ndarray | None:
@@ -178,10 +204,10 @@ def _decode_by_pillow(image: Image.Image, min_size: int | None) -> np.ndarray:
         image.draft(None, (min_size, min_size))  # JPEG alone heeds it
     image.load()
     # Asked after loading: a PNG may say it behind its pixels, and a TIFF's pixels have been turned by Pillow.
-    return orient(to_rgb(image), _orientation(image))
+    return orient(to_rgb(image), orientation(image))
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
     """EXIF's (or XMP's) orientation; 1 when there is none or it cannot be made out, as viewers have it."""
     try:
         # PNG's own method would decode the whole picture, to look behind its pixels.
@@ -199,7 +225,7 @@ def _shown_size(image: Image.Image, stream: BinaryIO) -> tuple[int, int]:
         width, height = tags[_WIDTH_TAG], tags[_HEIGHT_TAG]
     if image.format == "PNG" and _says_more_behind_pixels(stream):
         image.load()
-    return (height, width) if _orientation(image) in _TRANSPOSING else (width, height)
+    return (height, width) if orientation(image) in _TRANSPOSING else (width, height)
 
 
 def _says_more_behind_pixels(stream: BinaryIO) -> bool:

@@ -151,4 +151,4 @@ def _from_model_folder(spec: ModelSpec, module: nn.Module, folder: Path, classes
     """Go on from an earlier training; the classifier is kept only when its classes are the same."""
     state, record, card = model_folder_state(spec, module, folder, classes)
     record["fit"] = fit(module, state, head_prefixes(module), name=str(folder / WEIGHTS_FILE))
-    return BuiltModel(module, card.preprocessing.mean, card.preprocessing.std, record)
+    return BuiltModel(module, card.crop.mean, card.crop.std, record)

@@ -85,7 +85,7 @@ def load_start(spec: ModelSpec, module: nn.Module, weights: str, classes: Sequen
 def _inherit(module: nn.Module, card: ModelCard, record: dict[str, Any]) -> None:
     """Take over from an earlier training what its weights expect: the colours, and what batch normalisation adds."""
     transform: Any = module.transform
-    transform.image_mean, transform.image_std = list(card.preprocessing.mean), list(card.preprocessing.std)
+    transform.image_mean, transform.image_std = list(card.fit.mean), list(card.fit.std)
     if "batch_norm_eps" in card.weights:
         record["batch_norm_eps"] = card.weights["batch_norm_eps"]
 

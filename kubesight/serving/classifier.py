@@ -130,7 +130,7 @@ def _torch(model_dir: Path, device: str | None) -> Network:
     @torch.inference_mode()
     def network(batch: np.ndarray) -> np.ndarray:
         pictures = torch.from_numpy(np.ascontiguousarray(batch)).to(chosen)
-        inputs = normalise(pictures, card.preprocessing.mean, card.preprocessing.std, channels_last=gpu)
+        inputs = normalise(pictures, card.crop.mean, card.crop.std, channels_last=gpu)
         return module(inputs).float().cpu().numpy()
 
     return network
