@@ -38,5 +38,5 @@ clean:
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	@echo "Installing into .venv: some minutes, several gigabytes."
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[torch,pipelines,tuning,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[torch,tensorflow,pipelines,tuning,dev]"
 	touch $@

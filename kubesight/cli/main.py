@@ -13,6 +13,7 @@ from kubesight.errors import KubesightError
 
 _EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "timm", "safetensors", "onnx", "onnxruntime", "onnxscript"), "torch"),
+    **dict.fromkeys(("tensorflow", "keras", "h5py", "tf2onnx"), "tensorflow"),
     **dict.fromkeys(("kfp", "kfp_kubernetes", "kfp_server_api"), "pipelines"),
     **dict.fromkeys(("cmaes", "kubeflow_katib_api", "kubernetes", "optuna"), "tuning"),
 }

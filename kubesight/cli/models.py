@@ -92,7 +92,10 @@ def predict(
         int | None, typer.Option(help="Pictures at a time; 32, or 1 for a detector.", min=1, show_default=False)
     ] = None,
     device: Device = None,
-    backend: Annotated[Literal["torch", "onnx"], typer.Option(help="onnx runs the exported model.")] = "torch",
+    backend: Annotated[
+        Literal["torch", "tensorflow", "onnx"] | None,
+        typer.Option(help="onnx runs the exported model; by default what trained it.", show_default=False),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where masks are written, with --export-as-image true.")
     ] = None,
