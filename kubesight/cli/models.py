@@ -153,8 +153,17 @@ def export(
 
 def models(
     task: Annotated[str | None, typer.Argument(help="Only the models of this task.")] = None,
+    keras: Annotated[bool, typer.Option("--keras", help="The networks of keras.applications.")] = False,
+    sagemaker: Annotated[
+        bool, typer.Option("--sagemaker", help="SageMaker's model ids and what they are here.")
+    ] = False,
 ) -> None:
     """List the names that `--model-name` and a job file take."""
+    if keras or sagemaker:
+        if task or (keras and sagemaker):
+            raise KubesightError("only one list at a time", where="models", hint="Name a task, --keras or --sagemaker.")
+        _list_sagemaker() if sagemaker else _list_keras()
+        return
     from rich.table import Table
 
     from kubesight.models.names import DEFAULT_MODEL, MODELS, PREFIXES
@@ -170,6 +179,35 @@ def models(
     show_table(table)
     for prefix, what in PREFIXES.items():
         typer.echo(f"{prefix}/NAME: {what}")
+    typer.echo("kubesight models --keras and --sagemaker list the names that keras/ takes")
+
+
+def _list_keras() -> None:
+    from rich.table import Table
+
+    from kubesight.models.keras.apps import APPS
+
+    table = Table("model_name", "input size", "pixel scaling", "features")
+    for app in APPS.values():
+        table.add_row(f"keras/{app.name}", f"{app.size} px", app.scaling, str(app.features))
+    show_table(table)
+
+
+def _list_sagemaker() -> None:
+    """All ids, and for those without an equivalent the nearest network and the same one on torch."""
+    from rich.table import Table
+
+    from kubesight.models.keras.sagemaker import SAGEMAKER
+
+    table = Table("model_id", "short name", "network here", "input size", "match")
+    table.columns[0].no_wrap = True
+    for each in SAGEMAKER.values():
+        options = ", ".join(f"{name}={value:g}" for name, value in each.options if isinstance(value, float | int))
+        network = f"keras/{each.app}" + (f" ({options})" if options else "")
+        if each.app is None:
+            network = f"none; nearest {each.nearest}" + (f", the same on torch {each.timm}" if each.timm else "")
+        table.add_row(each.model_id, f"keras/{each.friendly}", network, f"{each.size} px", each.match)
+    show_table(table)
 
 
 def hyperparameters(

@@ -249,6 +249,19 @@ def test_models_lists_the_registry(kubesight: Callable[..., int], capsys: pytest
     assert "resnest50" not in shown
 
 
+def test_models_lists_keras_and_sagemaker(kubesight: Callable[..., int], capsys: pytest.CaptureFixture) -> None:
+    assert kubesight("models", "--keras") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("keras/" in line for line in lines) == 40
+    assert any("keras/EfficientNetB3" in line and "300 px" in line for line in lines)
+    assert kubesight("models", "--sagemaker") == 0
+    text = capsys.readouterr().out
+    assert text.count("tensorflow-ic-") == text.count("│ tensorflow-ic-") == 136
+    assert "tensorflow-ic-imagenet-mobilenet-v2-035-96" in text
+    assert kubesight("models", "--keras", "--sagemaker") == 2
+    assert kubesight("models", "image_classification", "--keras") == 2
+
+
 def test_hyperparameters_shows_the_defaults_of_a_model(
     kubesight: Callable[..., int], capsys: pytest.CaptureFixture
 ) -> None:
