@@ -96,7 +96,7 @@ class SweepFolder:
         write_json(self.path / STATUS_FILE, status)
         write_json(self.path / CLOCK_FILE, {"seconds": round(self.seconds, 3)})
         if best is not None:
-            self._link(best.name)
+            self._link(best)
 
     def _take_lock(self) -> None:
         assert self._lock is not None
@@ -143,9 +143,11 @@ class SweepFolder:
         if (self.path / CLOCK_FILE).exists():
             self._before = read_json(self.path / CLOCK_FILE)["seconds"]
 
-    def _link(self, name: str) -> None:
-        """Point `best` at a trial's folder; relative, so that the whole folder can be moved."""
-        target, link = os.path.join(TRIALS_FOLDER, name), self.path / BEST_LINK
+    def _link(self, best: Trial) -> None:
+        """Point `best` at what a training left; relative inside the sweep's folder, so that the whole can be moved."""
+        place = best.results if best.results.is_dir() else self.trial_folder(best.name)
+        inside = place.is_relative_to(self.path)
+        target, link = str(place.relative_to(self.path) if inside else place), self.path / BEST_LINK
         try:
             if link.is_symlink() and os.readlink(link) == target:
                 return

@@ -6,7 +6,7 @@ status.json        its status in Katib's shape
 suggestions.jsonl  one line a trial that was made: its number, name and assignments
 trials.jsonl       one line a trial that has ended
 clock.json         how long the sweep has been running, pauses between runs left out
-best               a link to the best trial's folder; status.json names that trial too
+best               a link to what the best trial's training left; status.json names that trial too
 trials/NAME/       the trial's own folder: stdout.log, metrics.log, `process` (who it is), and what its command writes
 ```
 A trial whose sweep was interrupted has no line in trials.jsonl, and runs again under its name in its folder.
@@ -66,6 +66,7 @@ class Trial(msgspec.Struct):
         decisions: what the early-stopping policy said, one mapping an interval.
         cache_hits: how often frozen features or pictures were found ready, as far as the trial tells.
         folder: its own folder, absolute.
+        output: the folder that its training writes to, absolute; empty: its own.
     """
 
     name: str
@@ -85,6 +86,12 @@ class Trial(msgspec.Struct):
     decisions: list[dict[str, Any]] = []
     cache_hits: int = 0
     folder: str = ""
+    output: str = ""
+
+    @property
+    def results(self) -> Path:
+        """Where its training leaves its files: the model, its decisions, its cache hits."""
+        return Path(self.output or self.folder)
 
     @property
     def has_ended(self) -> bool:

@@ -212,7 +212,8 @@ class _Sweep:
         return self._suggestions.next()
 
     def _start(self, suggestion: Suggestion, plan: TrialPlan, devices: list[str]) -> None:
-        record = Trial(suggestion.name, suggestion.number, suggestion.assignments, folder=str(plan.folder))
+        record = Trial(suggestion.name, suggestion.number, suggestion.assignments)
+        record.folder, record.output = str(plan.folder), str(plan.output.absolute())
         self._stopping.begin(record)
         try:
             trial = RunningTrial(

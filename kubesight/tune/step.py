@@ -255,7 +255,7 @@ def _here(document: dict[str, Any], sweep: Sweep, place: Path) -> Tuned:
 def _tuned(name: str, result: SweepResult | ClusterResult, sweep: Sweep, report: Path) -> Tuned:
     best = result.best
     assert best is not None, "a sweep without a best trial is an error before this"
-    model = Path(best.folder) / MODEL_FOLDER
+    model = best.results / MODEL_FOLDER
     if not model.is_dir():
         raise ModelError(
             f"the best trial {best.name} left no model",

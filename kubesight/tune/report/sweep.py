@@ -151,15 +151,20 @@ def decisions_of(sweep: SweepRecord, trial: Trial) -> list[dict[str, Any]]:
         return trial.decisions
     found = []
     try:
-        for line in (folder_of(sweep, trial) / DECISIONS_FILE).read_bytes().splitlines():
+        for line in (results_of(sweep, trial) / DECISIONS_FILE).read_bytes().splitlines():
             found.append(dict(orjson.loads(line)))
     except (OSError, ValueError, TypeError):
         return found  # no file, or a last line that a killed process left
     return found
 
 
+def results_of(sweep: SweepRecord, trial: Trial) -> Path:
+    """Where a trial's training left its files."""
+    return Path(trial.output) if trial.output else folder_of(sweep, trial)
+
+
 def folder_of(sweep: SweepRecord, trial: Trial) -> Path:
-    """Where a trial's files are."""
+    """Where a trial's own files are: what it printed."""
     return Path(trial.folder) if trial.folder else sweep.path / TRIALS_FOLDER / trial.name
 
 

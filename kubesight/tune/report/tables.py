@@ -15,7 +15,7 @@ from kubesight.report.sortable import copyable, preformatted, sortable
 from kubesight.sweep.names import MODEL_FOLDER
 from kubesight.tune.records import FAILED, STDOUT_FILE, Trial
 from kubesight.tune.report.settings import MODEL, Command, as_flags, typed
-from kubesight.tune.report.sweep import SweepRecord, decisions_of, folder_of
+from kubesight.tune.report.sweep import SweepRecord, decisions_of, folder_of, results_of
 
 _LOG_LINES = 20
 _LOG_BYTES = 4096
@@ -114,8 +114,7 @@ def failures(page: Page, sweep: SweepRecord) -> None:
 
 def _links(sweep: SweepRecord, trial: Trial) -> Html:
     """Links to a trial's log and, when there is one, its model."""
-    folder = folder_of(sweep, trial)
-    found = {"log": folder / STDOUT_FILE, "model": folder / MODEL_FOLDER}
+    found = {"log": folder_of(sweep, trial) / STDOUT_FILE, "model": results_of(sweep, trial) / MODEL_FOLDER}
     links = [
         f'<a href="{escape(quote(os.path.relpath(path, sweep.path)))}">{name}</a>'
         for name, path in found.items()

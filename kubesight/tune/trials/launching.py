@@ -13,6 +13,7 @@ from kubesight.errors import JobError, StorageError
 from kubesight.tune.katib.template import TrialCommand, trial_command
 from kubesight.tune.records import METRICS_FILE, STDOUT_FILE
 from kubesight.tune.trials.leftovers import remember
+from kubesight.tune.trials.output import output_of
 from kubesight.tune.trials.paths import check_volumes, local_paths, localize, replace_paths
 from kubesight.tune.trials.processes import TrialProcess, start
 from kubesight.tune.trials.slots import VISIBLE
@@ -46,6 +47,22 @@ class TrialPlan:
     folder: Path
     paths: Mapping[str, Path]
     name: str
+
+    @property
+    def argv(self) -> list[str]:
+        """The command with this machine's paths."""
+        return localize(self.command.argv, self.paths)
+
+    @property
+    def cwd(self) -> Path:
+        """The folder that it runs in."""
+        place = self.command.working_dir
+        return Path(replace_paths(place, self.paths)) if place else self.folder
+
+    @property
+    def output(self) -> Path:
+        """The folder that its training writes to."""
+        return output_of(self.argv, self.cwd, self.folder)
 
 
 class Launcher:
@@ -92,7 +109,7 @@ class Launcher:
         check_volumes(plan.command, self._volumes)
         self._check_metrics_file(plan)
         place = plan.command.working_dir
-        if place and not self._is_made(plan) and not Path(replace_paths(place, plan.paths)).is_dir():
+        if place and not self._is_made(plan) and not plan.cwd.is_dir():
             raise JobError(
                 f"the working folder {place} does not exist on this machine",
                 where="spec.trialTemplate.trialSpec",
@@ -124,9 +141,7 @@ class Launcher:
             JobError: the command cannot be started.
             StorageError: a folder cannot be made.
         """
-        argv = localize(plan.command.argv, plan.paths)
-        place = plan.command.working_dir
-        cwd = Path(replace_paths(place, plan.paths)) if place else plan.folder
+        argv, cwd = plan.argv, plan.cwd
         _make([path for path in plan.paths.values() if path.is_relative_to(plan.folder / "volumes")])
         stdout, env = plan.folder / STDOUT_FILE, self._environment(plan, devices)
         arguments = warm_arguments(argv) if self._warm is not None else None
@@ -161,8 +176,7 @@ class Launcher:
 
     def _is_made(self, plan: TrialPlan) -> bool:
         """Whether the working folder is inside a folder that is made for each trial."""
-        place = plan.command.working_dir or ""
-        return Path(replace_paths(place, plan.paths)).is_relative_to(plan.folder)
+        return plan.cwd.is_relative_to(plan.folder)
 
 
 def _some_value(parameter: "Parameter") -> str:

@@ -78,7 +78,7 @@ def check_volumes(command: "TrialCommand", volumes: Mapping[str, Path]) -> None:
 
 def localize(argv: tuple[str, ...], paths: Mapping[str, Path]) -> list[str]:
     """A command with paths of the container replaced, a shell's text with the quoting that each place needs."""
-    script = _script_index(argv)
+    script = script_index(argv)
     return [
         _replace_in_script(word, paths) if index == script else replace_paths(word, paths)
         for index, word in enumerate(argv)
@@ -111,7 +111,7 @@ def _pattern(paths: Mapping[str, Path]) -> re.Pattern[str] | None:
     return re.compile(f"(?:{_START}|{_FILE_URL})(?:{'|'.join(map(re.escape, ordered))}){_END}", re.ASCII)
 
 
-def _script_index(argv: tuple[str, ...]) -> int | None:
+def script_index(argv: tuple[str, ...]) -> int | None:
     """Which argument is a shell's text: `sh -c TEXT`, `/bin/bash -ec TEXT`."""
     if not argv or PurePosixPath(argv[0]).name not in _SHELLS:
         return None

@@ -208,7 +208,7 @@ class RunningTrial:
         record, strategies = self.record, self._experiment.strategies
         record.seconds += time.monotonic() - self._began
         record.metrics, record.epochs = self._seen.metrics(), len(record.curve)
-        record.cache_hits = cache_hits(Path(record.folder))
+        record.cache_hits = cache_hits(record.results)
         condition, reason = self._verdict(code)
         if condition is None:
             return

@@ -31,6 +31,7 @@ from kubesight.tune.trials.processes import has_ended, signal_group
 
 _COMMAND = "kubesight.cli.main"
 _PRELOADED = (_COMMAND, "kubesight.train.trainer")
+_TORCH_TRAINING = "kubesight.train.torch_training"
 _PR_SET_PDEATHSIG = 1
 
 
@@ -38,6 +39,8 @@ def serve(connection: socket.socket) -> None:
     """Fork a process for each command that comes, until the other end is closed."""
     for name in _PRELOADED:
         importlib.import_module(name)
+    with suppress(ModuleNotFoundError):  # an image for networks of keras.applications has no torch
+        importlib.import_module(_TORCH_TRAINING)
     # What is there now is never garbage. Left alone, its pages stay shared with the forked processes.
     gc.collect()
     gc.freeze()
@@ -129,7 +132,8 @@ def _become(connection: socket.socket, command: dict[str, Any], server: int) -> 
 def _set_threads(asked: str | None) -> None:
     """Follow OMP_NUM_THREADS, which libgomp read when the server loaded it, before this command's was known."""
     if asked and asked.isascii() and asked.isdigit() and int(asked):
-        importlib.import_module("torch").set_num_threads(int(asked))
+        with suppress(ModuleNotFoundError):
+            importlib.import_module("torch").set_num_threads(int(asked))
 
 
 def _run(arguments: list[str]) -> int:
