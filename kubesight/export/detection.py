@@ -12,7 +12,7 @@ from kubesight.dataset.detections import MASK_SIDE, Detections
 from kubesight.dataset.images import read_image
 from kubesight.dataset.rows import Task
 from kubesight.export.agreement import agreement, too_far
-from kubesight.export.graph import Export
+from kubesight.export.torch_graph import TorchExport
 from kubesight.models.detectors import detect_batch
 from kubesight.serving.detector import EXPORTED_SETTINGS, onnx_detections
 
@@ -46,7 +46,7 @@ class DeployedDetector(nn.Module):
         return tuple(values.index_select(0, kept) for values in outputs)
 
 
-class DetectorExport(Export):
+class DetectorExport(TorchExport):
     """`image`, uint8 [height, width, 3], to `boxes`, `labels`, `scores` and, for segmentation, `masks`."""
 
     @property

@@ -1,8 +1,7 @@
-"""What every export shares: the steps, the exporter, the pictures to compare on."""
+"""What every export shares: the steps, the pictures to compare on. Needs neither torch nor TensorFlow."""
 
 import logging
 import tempfile
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,8 +11,6 @@ import numpy as np
 import onnx
 import onnxruntime
 import orjson
-import torch
-from torch import nn
 
 from kubesight.dataset.dataset import Dataset
 from kubesight.errors import ModelError, StorageError
@@ -23,17 +20,16 @@ OPSET = 17
 RANDOM_PIXELS = "random pixels, no real pictures"
 
 _FILE_LIMIT = 2**31  # a protobuf message ends here
-_HINT = "Serve the weights with the torch backend."
 _log = logging.getLogger("kubesight")
 
 Axes = Mapping[str, Mapping[int, str]]
 
 
 class Export(ABC):
-    """A trained network on its way to `model.onnx`; one subclass for classifiers, one for detectors.
+    """A trained network on its way to `model.onnx`; one subclass for each framework and kind of model.
 
     Args:
-        network: the trained network, on the CPU, in evaluation mode.
+        network: the trained network, on the CPU, ready to answer.
         card: its card.
         urls: pictures to compare on, or none for random pixels.
         samples: how many random pictures to make, where there are no real ones.
@@ -43,7 +39,7 @@ class Export(ABC):
     axes: ClassVar[Axes]
     """The sizes that may vary: of the one input, which comes first, and of the outputs."""
 
-    def __init__(self, network: nn.Module, card: ModelCard, urls: Sequence[str], samples: int) -> None:
+    def __init__(self, network: Any, card: ModelCard, urls: Sequence[str], samples: int) -> None:
         """Read the pictures."""
         self.network = network
         self.card = card
@@ -58,12 +54,16 @@ class Export(ABC):
         """So many made of random pixels."""
 
     @abstractmethod
-    def deployed(self) -> nn.Module:
-        """The network as it is exported, from uint8 pictures to the outputs."""
+    def weight_bytes(self) -> int:
+        """How much room the weights take."""
 
     @abstractmethod
-    def example(self) -> torch.Tensor:
-        """An input to trace the network with."""
+    def convert(self, file: Path) -> None:
+        """Write the network, from uint8 pictures to the outputs, as ONNX.
+
+        Raises:
+            ModelError: it cannot be exported.
+        """
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
@@ -82,29 +82,14 @@ class Export(ABC):
         return {}
 
     def write(self, file: Path) -> None:
-        """Write the graph.
+        """Write the graph, and into it what it is.
 
         Raises:
             ModelError: the network is too large, or cannot be exported.
         """
-        deployed = self.deployed().eval()
-        if sum(value.nbytes for value in deployed.state_dict().values()) >= _FILE_LIMIT:
+        if self.weight_bytes() >= _FILE_LIMIT:
             raise ModelError("its weights are over the 2 GB that one ONNX file may hold", where=self.card.model_name)
-        try:
-            # The tracing exporter: 0.3 s for a ResNet-18 and right for every named model, where the one built on
-            # torch.export takes 4 s and fails on some of timm's (BEiT). It is deprecated, hence the warning unshown.
-            with warnings.catch_warnings(), torch.no_grad():
-                warnings.simplefilter("ignore")
-                torch.onnx.export(
-                    deployed, (self.example(),), str(file), dynamo=False, opset_version=OPSET,
-                    input_names=[next(iter(self.axes))], output_names=self.outputs,
-                    dynamic_axes={name: dict(axes) for name, axes in self.axes.items()},
-                )  # fmt: skip
-        except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-            raise ModelError(
-                f"torch {torch.__version__} cannot export this network: {str(error).splitlines()[0]}",
-                where=self.card.model_name, hint=_HINT,
-            ) from error  # fmt: skip
+        self.convert(file)
         graph = onnx.load(file)
         facts = {
             "task": self.card.task.value, "model_name": self.card.model_name, "classes": self.card.classes,
@@ -135,11 +120,22 @@ class Export(ABC):
                 record = size | self.describe() | self.compare(session) | {"data": source}
                 wrong = self.disagreement(record)
                 if wrong:
-                    raise ModelError(f"{wrong}; it was not written", where=str(folder / ONNX_FILE), hint=_HINT)
+                    raise ModelError(f"{wrong}; it was not written", where=str(folder / ONNX_FILE), hint=self.hint)
                 file.replace(folder / ONNX_FILE)
         except OSError as error:
             raise StorageError(error.strerror or str(error), where=str(error.filename or folder)) from error
         return record
+
+    def not_exportable(self, exporter: str, reason: str) -> ModelError:
+        """The error that says so."""
+        return ModelError(
+            f"{exporter} cannot export this network: {reason}", where=self.card.model_name, hint=self.hint
+        )
+
+    @property
+    def hint(self) -> str:
+        """What works without the file."""
+        return f"Serve the model with the {self.card.framework} backend."
 
 
 def sample_urls(card: ModelCard, data: Path | str | None, samples: int) -> tuple[list[str], str]:

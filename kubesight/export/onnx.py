@@ -3,19 +3,16 @@
 from pathlib import Path
 from typing import Any
 
-from kubesight.export.classification import ClassifierExport
-from kubesight.export.detection import DetectorExport
-from kubesight.export.graph import sample_urls
-from kubesight.modelcard import ModelCard
-from kubesight.models.build import load_trained
+from kubesight.export.graph import Export, sample_urls
+from kubesight.modelcard import KERAS_FILE, ModelCard
 from kubesight.models.names import CLASSIFICATION_TASKS
 
 
 def export(model: Path | str, *, data: Path | str | None = None, samples: int = 32) -> dict[str, Any]:
     """Write `model.onnx` into a model folder and its agreement with the trained model into the card.
 
-    A classifier's file takes `images`, uint8 [n, crop, crop, 3] in RGB: the picture resized and cropped as the card's
-    preprocessing says. Any n will do. It gives `probabilities` and `logits`, float32 [n, classes].
+    A classifier's file takes `images`, uint8 [n, size, size, 3] in RGB: the picture resized, and for torch cropped, as
+    the card's preprocessing says. Any n will do. It gives `probabilities` and `logits`, float32 [n, classes].
 
     A detector's file takes `image`, uint8 [height, width, 3] in RGB: one picture of any size. It gives `boxes`,
     float32 [n, 4] (x0, y0, x1, y1 as fractions of width and height), `labels`, int64 [n] (class indices from 0),
@@ -36,15 +33,28 @@ def export(model: Path | str, *, data: Path | str | None = None, samples: int = 
             written.
     """
     folder = Path(model)
-    network, card = load_trained(folder)
+    card = ModelCard.load(folder)
+    kind, network = _opened(folder, card)
     samples = max(samples, 2)
     urls, source = sample_urls(card, data, samples)
-    kind = ClassifierExport if card.task in CLASSIFICATION_TASKS else DetectorExport
-    record = kind(network, card, urls, samples).run(folder, source)
-    card = ModelCard.load(folder)
-    card.onnx = record
+    card.onnx = kind(network, card, urls, samples).run(folder, source)
     card.save(folder)
-    return record
+    return card.onnx
+
+
+def _opened(folder: Path, card: ModelCard) -> tuple[type[Export], Any]:
+    """How a model is exported, and its network; a container has the one framework or the other."""
+    if card.framework == "tensorflow":
+        from kubesight.export.keras_classification import KerasClassifierExport
+        from kubesight.models.keras.network import load_network
+
+        return KerasClassifierExport, load_network(folder / KERAS_FILE)
+    from kubesight.export.detection import DetectorExport
+    from kubesight.export.torch_classification import TorchClassifierExport
+    from kubesight.models.build import load_trained
+
+    network, _ = load_trained(folder)
+    return (TorchClassifierExport if card.task in CLASSIFICATION_TASKS else DetectorExport), network
 
 
 def describe(record: dict[str, Any]) -> str:

@@ -15,8 +15,8 @@ from PIL import Image
 from kubesight.dataset.dataset import DatasetWriter
 from kubesight.dataset.rows import ClassificationRow, Task
 from kubesight.errors import DatasetError, ModelError
-from kubesight.export.classification import ClassifierExport
 from kubesight.export.onnx import export
+from kubesight.export.torch_classification import TorchClassifierExport
 from kubesight.modelcard import WEIGHTS_FILE, CropPreprocessing, ModelCard
 from kubesight.models.build import build_model
 from kubesight.models.head import forward_features as features
@@ -160,7 +160,7 @@ def test_agreement_on_real_photographs(real_data, tmp_path) -> None:
 
 def test_a_file_that_disagrees_is_not_written(data, tmp_path, monkeypatch) -> None:
     model = make_model(tmp_path / "model")
-    write = ClassifierExport.write
+    write = TorchClassifierExport.write
 
     def write_another(self, file):
         write(self, file)
@@ -170,7 +170,7 @@ def test_a_file_that_disagrees_is_not_written(data, tmp_path, monkeypatch) -> No
         weights.CopyFrom(onnx.numpy_helper.from_array(shifted, weights.name))
         onnx.save(graph, file)
 
-    monkeypatch.setattr(ClassifierExport, "write", write_another)
+    monkeypatch.setattr(TorchClassifierExport, "write", write_another)
     with pytest.raises(ModelError, match=r"probabilities differ by 0\.0\d+ .*it was not written"):
         export(model, data=data)
     assert not [p for p in model.iterdir() if "onnx" in p.name]

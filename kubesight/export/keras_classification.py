@@ -1,0 +1,97 @@
+"""A classifier of Keras as ONNX."""
+
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+import tensorflow as tf
+import tf2onnx
+
+from kubesight.dataset.images import read_image
+from kubesight.dataset.rows import Task
+from kubesight.dataset.stretch import stretch
+from kubesight.export.classification import ClassifierExport
+from kubesight.export.graph import OPSET
+
+
+class KerasClassifierExport(ClassifierExport):
+    """Of whole pictures, resized as the card says.
+
+    A network with one output, for two classes, gets a second logit, which is always zero: the softmax of (0, z) is
+    (1 - sigmoid(z), sigmoid(z)). So all files of single labels are used alike.
+    """
+
+    network: keras.Model
+    resized = "resized, whole and without keeping the aspect ratio,"
+
+    @property
+    def size(self) -> int:
+        """See the base class."""
+        return self.card.stretch.size
+
+    def read(self, urls: Sequence[str]) -> list[np.ndarray]:
+        """Resized as the card says."""
+        return [stretch(read_image(url), self.card.stretch) for url in urls]
+
+    def weight_bytes(self) -> int:
+        """See the base class."""
+        return sum(weight.numpy().nbytes for weight in self.network.weights)
+
+    def convert(self, file: Path) -> None:
+        """See the base class."""
+        try:
+            with _quiet():
+                graph, _ = tf2onnx.convert.from_function(
+                    self._deployed, input_signature=self._deployed.input_signature, opset=OPSET
+                )
+        except (ValueError, RuntimeError, TypeError, AssertionError, LookupError) as error:
+            raise self.not_exportable(_exporter(), (str(error) or repr(error)).splitlines()[0]) from error
+        # It only logs what it does not know, and leaves it in the graph as it is.
+        names = {(node.op_type, node.domain) for node in graph.graph.node}
+        if unknown := sorted(name for name, domain in names if not onnx.defs.has(name, domain)):
+            raise self.not_exportable(_exporter(), f"ONNX has no {', '.join(unknown)}")
+        for value in (*graph.graph.input, *graph.graph.output):
+            value.type.tensor_type.shape.dim[0].dim_param = "n"
+        onnx.save(graph, file)
+
+    def answers(self, pictures: np.ndarray) -> list[np.ndarray]:
+        """See the base class."""
+        deployed = self._deployed(tf.constant(pictures))
+        return [deployed[name].numpy() for name in self.outputs]
+
+    @cached_property
+    def _deployed(self) -> Any:
+        """The network as it is exported, traced once."""
+        return tf.function(
+            self._outputs, input_signature=[tf.TensorSpec([None, self.size, self.size, 3], tf.uint8, name="images")]
+        )
+
+    def _outputs(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """From uint8 [n, size, size, 3] to probabilities and logits, both float32 [n, classes]."""
+        logits = self.network(tf.cast(images, tf.float32), training=False)
+        if self.card.binary:
+            logits = tf.concat([tf.zeros_like(logits), logits], axis=1)
+        multilabel = self.card.task is Task.MULTILABEL
+        return {"probabilities": tf.sigmoid(logits) if multilabel else tf.nn.softmax(logits), "logits": logits}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what tf2onnx logs."""
+    logger = logging.getLogger("tf2onnx")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _exporter() -> str:
+    return f"tf2onnx {tf2onnx.__version__}"
