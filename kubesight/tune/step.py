@@ -1,9 +1,7 @@
 """A whole sweep as one step of a pipeline: on the cluster that the step runs in, or on this machine."""
 
-import json
 import logging
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +11,8 @@ import msgspec
 
 from kubesight.dataset import Dataset
 from kubesight.errors import ClusterError, JobError, ModelError
-from kubesight.job import Job, load_job
+from kubesight.job import Job
+from kubesight.job.form import job_of_form
 from kubesight.job.plan import sweep_of
 from kubesight.job.sections import Volume
 from kubesight.storage.files import atomic_file, read_json, write_json
@@ -97,7 +96,7 @@ def tune(
     """
     if engine not in ENGINES:
         raise JobError(f"engine is {engine!r}", hint="It is katib, local, or empty to choose by where the step runs.")
-    loaded = _job(job, training_data, validation_data, resources or {})
+    loaded = job_of_form(job, training_data=training_data, validation_data=validation_data, resources=resources)
     sweep = sweep_of(loaded)
     if engine == "katib" or (not engine and in_cluster()):
         volumes = loaded.kubesight.resources.volumes
@@ -107,29 +106,13 @@ def tune(
         document = _document(loaded, sweep, place, training_data, validation_data)
         return _on_cluster(document, sweep, place)
     place = Path(folder or scratch).absolute()
-    document = _document(loaded, sweep, place, training_data, validation_data)
+    document = _document(loaded, sweep, place, training_data, validation_data, here=True)
     return _here(document, sweep, place)
 
 
-def _job(text: str, training_data: str, validation_data: str, resources: Mapping[str, Any]) -> Job:
-    try:
-        value = json.loads(text)
-        additions = dict(value.get("kubesight", {}))
-        additions["resources"] = additions.get("resources", {}) | {
-            name: each for name, each in resources.items() if each
-        }
-    except (ValueError, AttributeError, TypeError) as error:
-        raise JobError(
-            f"the job of a sweep is a JSON object: {error}", hint="`kubesight compile JOB` writes it."
-        ) from error
-    value |= {"training_data": training_data, "validation_data": validation_data, "kubesight": additions}
-    with tempfile.TemporaryDirectory() as scratch:
-        file = Path(scratch) / "job.json"
-        file.write_text(json.dumps(value, indent=2), encoding="utf-8")
-        return load_job(file)
-
-
-def _document(job: Job, sweep: Sweep, place: Path, training_data: str, validation_data: str) -> dict[str, Any]:
+def _document(
+    job: Job, sweep: Sweep, place: Path, training_data: str, validation_data: str, *, here: bool = False
+) -> dict[str, Any]:
     """The Experiment, on copies of the data that stay where they are from one try to the next."""
     data = {"training": training_data, "validation": validation_data}
     for part, source in data.items():
@@ -141,6 +124,7 @@ def _document(job: Job, sweep: Sweep, place: Path, training_data: str, validatio
         output=str(place / TRIALS_FOLDER),
         weights=job.kubesight.model.weights,
         resources=job.kubesight.resources,
+        here=here,
     )
 
 
