@@ -9,7 +9,7 @@ from kubesight.dataset.picture_cache import open_cache
 from kubesight.errors import StorageError
 from kubesight.storage.files import read_json, write_json
 from kubesight.sweep.names import CACHE_FILE
-from kubesight.train import features
+from kubesight.train import feature_cache
 
 log = logging.getLogger("kubesight")
 
@@ -47,8 +47,8 @@ def _earlier(output: Path) -> dict[str, int]:
 def _counters() -> dict[str, int]:
     pictures = open_cache()
     return {
-        "features_hits": features.lookups["hits"],
-        "features_misses": features.lookups["misses"],
+        "features_hits": feature_cache.lookups["hits"],
+        "features_misses": feature_cache.lookups["misses"],
         "picture_hits": pictures.hits if pictures else 0,
         "picture_misses": pictures.misses if pictures else 0,
     }

@@ -1,11 +1,9 @@
-"""The one training loop. Tasks bring data, loss and metrics; the engine brings everything else."""
+"""The torch engine: optimiser steps, several processes, mixed precision. Tasks bring data, loss and metrics."""
 
 import contextlib
 import logging
 import math
-import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,33 +13,26 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from kubesight.errors import DatasetError, ModelError
+from kubesight.errors import ModelError
 from kubesight.models.weights import save_weights
-from kubesight.storage.files import remove_partials
-from kubesight.sweep.curves import HISTORY_FILE, curve_of
-from kubesight.sweep.names import STOP_METRIC
-from kubesight.train.checkpoint import BEST_FILE, CHECKPOINT_FOLDER, Progress, load_checkpoint, save_checkpoint
+from kubesight.train.checkpoint import load_checkpoint, save_checkpoint
 from kubesight.train.distributed import World
 from kubesight.train.early_termination import EarlyTermination
-from kubesight.train.metric_log import MetricLog
+from kubesight.train.loop import SECONDS_BETWEEN_CHECKPOINTS, Loop
 from kubesight.train.optimizer import make_optimizer, set_learning_rate
 from kubesight.train.order import epoch_batches
 from kubesight.train.precision import autocast_type
+from kubesight.train.progress import Progress
 from kubesight.train.schedule import learning_rate_factor
 from kubesight.train.seeds import seed_torch
-from kubesight.train.stop import Interrupted, StopSignal
+from kubesight.train.stop import Interrupted
 from kubesight.train.tasks.base import Outputs, TrainingTask
 
 log = logging.getLogger("kubesight")
 
-# Within an epoch a checkpoint is written this often; between epochs, unless the last one is younger than that. Epochs
-# on cached features take milliseconds, and a flush to disk takes as long.
-SECONDS_BETWEEN_CHECKPOINTS = 600.0
-SECONDS_BETWEEN_EPOCH_CHECKPOINTS = 0.5
 
-
-class Engine:
-    """Trains a task's module, epoch by epoch, and can go on after any interruption.
+class Engine(Loop):
+    """Trains a task's module.
 
     Args:
         task: data, loss and metrics.
@@ -65,11 +56,11 @@ class Engine:
         termination: EarlyTermination | None = None,
     ) -> None:
         """Prepare optimiser, moving average and wrappers, and read the checkpoint when there is one."""
-        self.task, self.settings, self.world = task, settings, world
-        self.checkpoints = output / CHECKPOINT_FOLDER
-        self.fingerprint = fingerprint
-        self.termination = termination
-        self.seed = settings["random_seed"]
+        super().__init__(
+            settings, output=output, primary_metric=task.primary_metric, is_main=world.is_main, processes=world.size,
+            metrics_file=metrics_file, termination=termination,
+        )  # fmt: skip
+        self.task, self.world, self.fingerprint = task, world, fingerprint
         # With more processes a step sees more pictures; the rate grows with them, as in the hosted service.
         self.learning_rate = settings["learning_rate"] * world.size
         self.optimizer = make_optimizer(task.module, settings, learning_rate=self.learning_rate)
@@ -78,51 +69,8 @@ class Engine:
         self.average = AveragedModel(task.module, multi_avg_fn=averaging, use_buffers=True) if decay else None
         self.autocast = autocast_type(settings["mixed_precision"], world.device)
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=self.autocast is torch.float16)
-        self.progress = Progress()
-        if world.is_main:
-            remove_partials(self.checkpoints)
-        self._resume()
-        self.log = MetricLog(output / HISTORY_FILE, metrics_file, self.progress.history) if world.is_main else None
+        self._begin(self._restored())
         self.forward = self._wrapped(task.module)
-        self._saved_at = time.monotonic()
-
-    def fit(self) -> Progress:
-        """Train to the last epoch, to early stopping, or to where the sweep's policy ends it.
-
-        Returns:
-            how it went; the best epoch's weights are in `checkpoints/best.safetensors`.
-
-        Raises:
-            Interrupted: SIGTERM came; a checkpoint was written.
-            ModelError: the loss is no number any more, or the GPU's memory does not hold one picture.
-        """
-        with StopSignal() as self.stop:
-            try:
-                while self.progress.epoch < self.settings["number_of_epochs"] and not self._is_ended:
-                    self._run_epoch()
-            except (Interrupted, DatasetError) as error:
-                # A picture can be mended and training go on; other processes would not know of it and wait for ever.
-                if isinstance(error, Interrupted) or self.world.size == 1:
-                    self._save()
-                raise
-            self._save()
-        return self.progress
-
-    def _run_epoch(self) -> None:
-        progress, settings = self.progress, self.settings
-        started, done_before = time.monotonic(), progress.samples
-        self._train_epoch()
-        seconds = time.monotonic() - started
-        rate = (progress.samples - done_before) * self.world.size / max(seconds, 1e-9)
-        last = progress.epoch == settings["number_of_epochs"] - 1
-        if last or progress.epoch % settings["evaluation_frequency"] == 0:
-            self._judge(self._validate(), {"seconds": round(seconds, 3), "images_per_second": round(rate, 2)})
-        every = settings["checkpoint_frequency"]
-        if every and (progress.epoch + 1) % every == 0 and self.world.is_main:
-            self._save_weights(f"epoch_{progress.epoch}.safetensors")
-        progress.epoch, progress.step, progress.loss_sum, progress.samples = progress.epoch + 1, 0, 0.0, 0
-        if self._is_due(SECONDS_BETWEEN_EPOCH_CHECKPOINTS):
-            self._save()
 
     def _train_epoch(self) -> None:
         progress = self.progress
@@ -139,7 +87,7 @@ class Engine:
         loaded = self.task.train_batches(progress.epoch, batches[progress.step :])
         for window in _windows(loaded, self.settings["gradient_accumulation_step"]):
             self._update(window)
-            if self.world.any_true(self.stop.asked):
+            if self._any(self.stop.asked):
                 raise Interrupted
             if self._is_due(SECONDS_BETWEEN_CHECKPOINTS):
                 self._save()
@@ -231,71 +179,6 @@ class Engine:
                     raise Interrupted
         return self.task.metrics([one for found_by_one in self.world.gather(found) for one in found_by_one])
 
-    def _judge(self, metrics: dict[str, float], speed: dict[str, float]) -> None:
-        """Keep the best weights, count towards early stopping, and tell. Ties go to the later epoch."""
-        progress, settings = self.progress, self.settings
-        score = self.task.score(metrics)
-        if score is None:
-            raise ModelError(
-                f"{self.task.primary_metric} is not defined on this validation part",
-                where="primary_metric",
-                hint="Every class needs validation pictures for it; or judge by another metric.",
-            )
-        improved = progress.best_score is None or score > progress.best_score
-        if progress.epoch >= settings["early_stopping_delay"]:
-            progress.no_improvement = 0 if improved else progress.no_improvement + 1
-        if improved or score == progress.best_score:
-            progress.best_score, progress.best_epoch, progress.best_metrics = score, progress.epoch, metrics
-            if self.world.is_main:
-                self._save_weights(BEST_FILE)
-        progress.stopped_early = bool(
-            settings["early_stopping"] and progress.no_improvement >= settings["early_stopping_patience"]
-        )
-        progress.termination = self._termination(score)
-        self._tell(metrics, score, speed)
-
-    def _termination(self, score: float) -> dict[str, Any] | None:
-        """The decision that ends training here, None to go on. The main process asks, and all do as it is told."""
-        progress, name = self.progress, self.task.primary_metric
-        last = progress.epoch == self.settings["number_of_epochs"] - 1
-        own = curve_of([*progress.history, {name: score}], name)
-        if self.termination is None or last or progress.stopped_early or not math.isfinite(score):
-            return None
-        if not self.termination.due(len(own)):
-            return None
-        decision = asdict(self.termination.decide(own)) if self.world.is_main else None
-        decision = self.world.gather(decision)[0]
-        return decision if decision["stop"] else None
-
-    def _tell(self, metrics: dict[str, float], score: float, speed: dict[str, float]) -> None:
-        """Append an evaluation to the history, and tell of it: a metric line, and a sentence for people."""
-        progress = self.progress
-        told = {
-            **metrics,
-            "training_loss": progress.loss_sum / max(1, progress.samples),
-            "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
-        }
-        if progress.termination is not None:
-            told[STOP_METRIC] = 1.0
-        record = {"epoch": progress.epoch, **told, **speed}
-        progress.history.append(record)
-        if self.log is not None:
-            self.log.append(record)
-        log.info(
-            "epoch %d: %s %.4f, training loss %.4f, %.1f images/s%s",
-            progress.epoch,
-            self.task.primary_metric,
-            score,
-            told["training_loss"],
-            speed["images_per_second"],
-            f"; no improvement for {progress.no_improvement} evaluations, stopping" if progress.stopped_early else "",
-        )
-
-    @property
-    def _is_ended(self) -> bool:
-        """Whether training has come to its end before the last epoch."""
-        return self.progress.stopped_early or self.progress.termination is not None
-
     @property
     def scored_module(self) -> nn.Module:
         """What is validated and shipped: the moving average when there is one."""
@@ -304,16 +187,22 @@ class Engine:
     def _save_weights(self, name: str) -> None:
         save_weights(self.scored_module, self.checkpoints / name)
 
-    def _is_due(self, seconds: float) -> bool:
-        """Whether the last checkpoint is older than that, in some process; all decide alike, since all take part."""
-        return self.world.any_true(time.monotonic() - self._saved_at > seconds)
+    def _save_state(self) -> None:
+        save_checkpoint(self.checkpoints, progress=self.progress, fingerprint=self.fingerprint, states=self._states())
 
-    def _save(self) -> None:
-        self._saved_at = time.monotonic()
-        if self.world.is_main:
-            save_checkpoint(
-                self.checkpoints, progress=self.progress, fingerprint=self.fingerprint, states=self._states()
-            )
+    def _score(self, metrics: dict[str, float]) -> float | None:
+        return self.task.score(metrics)
+
+    def _learning_rate(self) -> float:
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def _any(self, flag: bool) -> bool:
+        return self.world.any_true(flag)
+
+    def _agree(self, value: Any) -> Any:
+        return self.world.gather(value)[0]
+
+    def _barrier(self) -> None:
         self.world.barrier()
 
     def _states(self) -> dict[str, Any]:
@@ -326,17 +215,18 @@ class Engine:
             states["average"] = self.average.state_dict()
         return states
 
-    def _resume(self) -> None:
+    def _restored(self) -> Progress | None:
+        """The checkpoint's progress, its states taken over; None when training starts here."""
         found = load_checkpoint(self.checkpoints, self.fingerprint)
         if found is None:
-            return
-        self.progress, states = found
+            return None
+        progress, states = found
         self.task.module.load_state_dict(states["model"])
         self.optimizer.load_state_dict(states["optimizer"])
         self.scaler.load_state_dict(states["scaler"])
         if self.average is not None:
             self.average.load_state_dict(states["average"])
-        log.info("going on from the checkpoint: epoch %d, step %d", self.progress.epoch, self.progress.step)
+        return progress
 
     def _wrapped(self, module: nn.Module) -> Any:
         forward: Any = torch.compile(module) if self.settings.get("compile") else module

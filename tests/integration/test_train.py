@@ -304,7 +304,7 @@ FULL_DISK = """
 import resource, runpy, sys
 sys.argv = sys.argv[1:]
 code = open(sys.argv[0]).read()
-import kubesight.train.trainer
+import kubesight.train.torch_training
 resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, resource.RLIM_INFINITY))
 from kubesight.errors import StorageError
 try:

@@ -143,17 +143,17 @@ def test_intervals_count_reports_not_epochs(digits: tuple[Dataset, Dataset], swe
 
 SCRIPT = """
 import json, os, signal, sys
-from kubesight.train import early_termination, engine, trainer
+from kubesight.train import loop, torch_training, trainer
 moment = sys.argv[6]
 if moment == "before shipping":
-    trainer._ship = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
+    torch_training._ship = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
 if moment == "before the checkpoint":
-    save = engine.Engine._save
+    save = loop.Loop._save
     def killed(self):
         if self.progress.termination:
             os.kill(os.getpid(), signal.SIGKILL)
         save(self)
-    engine.Engine._save = killed
+    loop.Loop._save = killed
 trainer.train(sys.argv[1], sys.argv[2], sys.argv[3], model_name="timm/resnet10t", weights="none", device="cpu",
               hyperparameters=json.loads(sys.argv[4]), metrics_file=sys.argv[3] + "/metrics.log",
               **json.loads(sys.argv[5]))

@@ -13,10 +13,11 @@ import torch
 from torch import nn
 
 from kubesight.errors import ModelError
-from kubesight.train.checkpoint import BEST_FILE, LAST_FILE
+from kubesight.train.checkpoint import LAST_FILE
 from kubesight.train.distributed import World
 from kubesight.train.engine import Engine
 from kubesight.train.order import epoch_batches
+from kubesight.train.progress import BEST_FILE
 from kubesight.train.stop import Interrupted
 from kubesight.train.tasks.base import Outputs, TrainingTask
 

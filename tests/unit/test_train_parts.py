@@ -130,7 +130,7 @@ def test_precision_follows_the_device() -> None:
 
 @pytest.mark.parametrize("weighted_loss", [0, 1, 2])
 def test_class_weights_follow_the_published_rule(weighted_loss: int) -> None:
-    from kubesight.train.tasks.classification import class_weights
+    from kubesight.train.scores import class_weights
 
     labels = np.array([0] * 12 + [1] * 3 + [2] * 4)
     weights = class_weights(labels, 4, weighted_loss)
@@ -146,7 +146,7 @@ def test_class_weights_follow_the_published_rule(weighted_loss: int) -> None:
 
 
 def test_nearly_even_classes_are_not_weighted() -> None:
-    from kubesight.train.tasks.classification import class_weights
+    from kubesight.train.scores import class_weights
 
     assert class_weights(np.array([0] * 8 + [1] * 3), 2, 2) is None
     assert class_weights(np.array([0] * 9 + [1] * 3), 2, 2) is not None

@@ -15,10 +15,11 @@ from kubesight.models.head import head as classifier
 from kubesight.models.head import head_stands_alone
 from kubesight.models.names import CLASSIFICATION_TASKS
 from kubesight.train.augment import ObjectAugmentation
-from kubesight.train.data import Augmentation, PictureLoader, PictureTable, Views, read_table
+from kubesight.train.data import Augmentation, PictureLoader, Views
 from kubesight.train.distributed import World
 from kubesight.train.features import cached_features
 from kubesight.train.objects import ObjectViews, check_trainable, read_objects
+from kubesight.train.table import PictureTable, read_table
 from kubesight.train.tasks.base import TrainingTask
 from kubesight.train.tasks.classification import ClassificationHead, ClassificationTask, FeatureTask
 from kubesight.train.tasks.detection import DetectionTask

@@ -11,34 +11,13 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from kubesight.dataset.rows import Task
-from kubesight.metrics.classification import multiclass_metrics, multilabel_metrics
 from kubesight.modelcard import CropPreprocessing
 from kubesight.models.freeze import frozen_modules
 from kubesight.models.inputs import normalise
-from kubesight.train.data import PictureBatch, PictureLoader, PictureTable
+from kubesight.train.data import PictureBatch, PictureLoader
+from kubesight.train.scores import class_weights, validation_scores
+from kubesight.train.table import PictureTable
 from kubesight.train.tasks.base import Outputs, TrainingTask
-
-_RANKED_EVERY_EPOCH = 5_000_000
-
-
-def class_weights(labels: np.ndarray, classes: int, weighted_loss: int) -> torch.Tensor | None:
-    """Weights of the loss, one a class, or None.
-
-    Multi-class: 1 / n_c. Multilabel, as the weight of the positive term: (N - n_c) / n_c. A class without pictures
-    weighs 0. `weighted_loss` 1 takes the square root, 2 takes the weights as they are, 0 none; none either while the
-    largest class has less than 3 times the pictures of the smallest. These are Azure AutoML's rules.
-
-    Args:
-        labels: [n] indices or [n, classes] of 0 and 1.
-        classes: the number of classes.
-        weighted_loss: 0, 1 or 2.
-    """
-    counts = labels.sum(0, dtype=np.int64) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
-    if not weighted_loss or counts.max() // max(1, counts.min()) <= 2:
-        return None
-    numerator = len(labels) - counts if labels.ndim == 2 else np.ones_like(counts)
-    weights = np.divide(numerator, counts, out=np.zeros(classes), where=counts > 0)
-    return torch.tensor(np.sqrt(weights) if weighted_loss == 1 else weights, dtype=torch.float32)
 
 
 class ClassificationHead:
@@ -68,7 +47,7 @@ class ClassificationHead:
         self.primary_metric = primary_metric
         self.smoothing = settings["label_smoothing"]
         weights = class_weights(train_labels, len(classes), settings["weighted_loss"])
-        self.weights = None if weights is None else weights.to(device)
+        self.weights = None if weights is None else torch.tensor(weights, dtype=torch.float32, device=device)
         mixers = [
             kind(alpha=alpha, num_classes=len(classes))
             for kind, alpha in ((v2.MixUp, settings["mixup_alpha"]), (v2.CutMix, settings["cutmix_alpha"]))
@@ -96,16 +75,9 @@ class ClassificationHead:
             logits: [n, classes].
             labels: [n] indices or [n, classes] of 0 and 1.
         """
-        scores, truth = torch.from_numpy(logits).double(), torch.from_numpy(labels)
-        # Ranking metrics sort all scores: on very large sets they are left to `kubesight evaluate`, unless they judge.
-        ranking = logits.size <= _RANKED_EVERY_EPOCH or self.primary_metric.startswith(("AUC", "average_precision"))
-        if self.multilabel:
-            loss = F.binary_cross_entropy_with_logits(scores, truth.double())
-            found = multilabel_metrics(labels, scores.sigmoid().numpy(), self.classes, ranking=ranking)
-        else:
-            loss = F.cross_entropy(scores, truth)
-            found = multiclass_metrics(labels, scores.softmax(1).numpy(), self.classes, ranking=ranking)
-        return {**found, "validation_loss": loss.item()}
+        return validation_scores(
+            logits, labels, self.classes, multilabel=self.multilabel, primary_metric=self.primary_metric
+        )
 
 
 @dataclass
