@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -150,7 +151,7 @@ class Pictures:
         """From files to pixels and views; the batches side by side keep the cores busy, so a batch takes one."""
         size = self.preprocessing.size
         pixels = tf.map_fn(
-            lambda data: to_pixels(data, self.preprocessing),
+            _reader(self.preprocessing),
             files,
             fn_output_signature=tf.TensorSpec((size, size, 3), tf.uint8),
             parallel_iterations=1,
@@ -186,11 +187,18 @@ class Pictures:
         for number in index.tolist():
             data = self._read(number)
             try:
-                to_pixels(tf.constant(data), self.preprocessing)
+                _reader(self.preprocessing)(tf.constant(data))
             except tf.errors.OpError:
                 repaired_picture(self.table.url(number))
                 self._odd.add(number)
         return len(self._odd) > before
+
+
+@cache
+def _reader(preprocessing: StretchPreprocessing) -> Callable[[tf.Tensor], tf.Tensor]:
+    """`to_pixels` as a graph. Kept, since it takes a second to trace and all parts of a data set share it."""
+    file = tf.TensorSpec((), tf.string)
+    return tf.function(lambda data: to_pixels(data, preprocessing)).get_concrete_function(file)
 
 
 def cores() -> int:
