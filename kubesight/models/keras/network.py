@@ -6,7 +6,9 @@ pooled) -> `dropout` -> `classification` (logits). So pixels are scaled inside, 
 """
 
 import os
+import re
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +96,14 @@ def with_new_head(
 def float32_twin(model: keras.Model) -> keras.Model:
     """A copy of a network that computes in float32 whatever the policy of the first; it shares nothing with it."""
     twin = keras.Model.from_config(_in_float32(model.get_config()))
-    twin.set_weights(model.get_weights())
-    _finish_normalization(twin)
+    copy_weights(model, twin)
     return twin
+
+
+def copy_weights(source: keras.Layer, target: keras.Layer) -> None:
+    """Give a network or one of its layers the variables of another that is built alike."""
+    target.set_weights(source.get_weights())
+    _finish_normalization(target)
 
 
 def save_network(model: keras.Model, file: Path) -> None:
@@ -190,14 +197,29 @@ def _load(backbone: keras.Model, spec: ModelSpec, file: Path) -> None:
             "not a file of Keras' weights", where=str(file), hint=f"They end in {' or '.join(_WEIGHT_FILES)}."
         )
     try:
-        backbone.load_weights(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a warning for each layer that is not found, before the error
+            backbone.load_weights(file)
     except Exception as error:  # of h5py, of zipfile or of keras, by what is wrong
         raise ModelError(
-            f"these weights do not fit {spec.name}: {_first_line(error)}",
+            f"these weights do not fit {spec.name}: {_misfit(error)}",
             where=str(file),
             hint='It takes the weights of the same network without its top, "no_top" or "notop" in Keras\' file names.',
         ) from error
     _fold_deviation(backbone)
+
+
+def _misfit(error: Exception) -> str:
+    """What does not fit, out of Keras's message, which goes on with the numbers in the variable."""
+    said = str(error)
+    first = re.search(
+        r"variable\.shape=(\(.*?\)), Received: value\.shape=(\(.*?\)).*?Variable path=([^,]+),", said, re.S
+    )
+    if first:
+        count = re.match(r"A total of (\d+) objects", said)
+        layers = f"{count[1]} layers, of which the first: " if count else ""
+        return f"{layers}{first[3]} is {first[2]}, not {first[1]}"
+    return " ".join(said.strip().splitlines()[:2]) or type(error).__name__
 
 
 def _fold_deviation(backbone: keras.Model) -> None:
@@ -216,7 +238,7 @@ def _fold_deviation(backbone: keras.Model) -> None:
                 layer.finalize_state()
 
 
-def _finish_normalization(model: keras.Model) -> None:
+def _finish_normalization(model: keras.Layer) -> None:
     """Let normalization layers compute with the statistics that were put into their variables."""
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.Normalization):
