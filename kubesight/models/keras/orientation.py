@@ -12,25 +12,27 @@ _TAG = 0x0112
 _SHORT, _LONG = 3, 4
 _ENTRY = 12  # bytes: tag 2, type 2, count 4, value 4
 _EXIF = b"Exif\0\0"
-_SOI_TO_RST = range(0xD0, 0xD9)  # markers without a length: RST0..RST7 and SOI
-_TEM, _EOI, _SOS, _APP1 = 0x01, 0xD9, 0xDA, 0xE1
+_HEAD = 10
+"""How many bytes of a segment are looked at. One with less left of the file holds no tags."""
 
-_Step = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+_FILL, _APP0, _APP1, _APP15, _COMMENT = 0xFFFF, 0xFFE0, 0xFFE1, 0xFFEF, 0xFFFE
+
+_Segment = tuple[tf.Tensor, tf.Tensor]
 
 
 def jpeg_orientation(data: tf.Tensor) -> tf.Tensor:
     """The orientation that a JPEG's first EXIF segment says; see `_orientation`."""
-    return _orientation(data, 2, _jpeg_step)
+    return _orientation(data, 2, _jpeg_segment, 4)
 
 
 def png_orientation(data: tf.Tensor) -> tf.Tensor:
     """The orientation that a PNG's `eXIf` chunk says; see `_orientation`."""
-    return _orientation(data, 8, _png_step)
+    return _orientation(data, 8, _png_chunk, 8)
 
 
 def webp_orientation(data: tf.Tensor) -> tf.Tensor:
     """The orientation that a WebP's `EXIF` chunk says; see `_orientation`."""
-    return _orientation(data, 12, _webp_step)
+    return _orientation(data, 12, _webp_chunk, 8)
 
 
 def upright(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
@@ -38,111 +40,111 @@ def upright(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
 
     Args:
         pixels: [height, width, channels].
-        orientation: int64, 1 to 8.
+        orientation: int32, 1 to 8.
     """
 
     def turned() -> tf.Tensor:
-        turned = tf.cond(orientation >= 5, lambda: tf.transpose(pixels, (1, 0, 2)), lambda: pixels)
+        transposed = tf.cond(orientation >= 5, lambda: tf.transpose(pixels, (1, 0, 2)), lambda: pixels)
         rows = tf.where(_among(orientation, (3, 4, 7, 8)), -1, 1)
         columns = tf.where(_among(orientation, (2, 3, 6, 7)), -1, 1)
-        return turned[::rows, ::columns]
+        return transposed[::rows, ::columns]
 
     return tf.cond(orientation == 1, lambda: pixels, turned)
 
 
-def _orientation(data: tf.Tensor, start: int, step: _Step) -> tf.Tensor:
-    """1 to 8, int64; 1 when there is none or it cannot be made out, as viewers have it.
+def _orientation(data: tf.Tensor, start: int, segment: Callable[[tf.Tensor], _Segment], skip: int) -> tf.Tensor:
+    """1 to 8, int32; 1 when there is none or it cannot be made out, as viewers have it.
 
     Args:
         data: the file, a scalar string.
         start: where its first segment begins.
-        step: from the bytes and a segment's beginning to where the tags begin in it, or -1, and where the next one
-            begins, which is behind this one; at the end of the file or beyond there is none.
+        segment: from a segment's first `_HEAD` bytes to whether it holds tags, and to its whole length; 0 for the last.
+        skip: how far behind a segment's beginning its tags begin.
     """
-    raw = tf.io.decode_raw(data, tf.uint8)
-    size = tf.size(raw, tf.int64)
+    size = tf.strings.length(data)
 
     def walk(place: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        found, following = step(raw, place)
-        return following, found
+        found, length = segment(tf.strings.substr(data, place, _HEAD))
+        # A damaged length may lead out of the file, or back.
+        ahead = tf.where((length > 0) & (length < size - place), place + length, size)
+        return tf.where(found, place + skip, ahead), found
 
-    _, tags = tf.while_loop(
-        lambda place, found: (found < 0) & (place < size),
+    place, found = tf.while_loop(
+        lambda place, found: ~found & (place + _HEAD <= size),
         walk,
-        (tf.constant(start, tf.int64), tf.constant(-1, tf.int64)),
+        (tf.constant(start), tf.constant(False)),
         parallel_iterations=1,
     )
-    return tf.cond(tags < 0, lambda: tf.constant(1, tf.int64), lambda: _from_tags(raw, tags))
+    return tf.cond(found, lambda: _from_tags(data, place), lambda: tf.constant(1))
 
 
-def _jpeg_step(raw: tf.Tensor, place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """A marker: FF, which may be repeated, the marker's number, and mostly a length that counts itself."""
-    marker, length = _number(raw, place + 1, 1), _number(raw, place + 2, 2)
-    fill = marker == 0xFF
-    bare = (marker == _TEM) | ((marker >= _SOI_TO_RST.start) & (marker < _SOI_TO_RST.stop))
-    over = (_number(raw, place, 1) != 0xFF) | (marker == _SOS) | (marker == _EOI) | (~fill & ~bare & (length < 2))
-    exif = (marker == _APP1) & ~over & _says(raw, place + 4, _EXIF)
-    ahead = tf.where(fill, tf.constant(1, tf.int64), tf.where(bare, tf.constant(2, tf.int64), 2 + length))
-    following = tf.where(over, tf.size(raw, tf.int64), place + ahead)
-    return tf.where(exif, place + 4, -1), following
+def _jpeg_segment(head: tf.Tensor) -> _Segment:
+    """A marker, which FF may precede as filling, and a length that counts itself.
+
+    EXIF is in front of all that belongs to the picture: only applications' segments and comments are passed over.
+    """
+    words = _words(head, _HEAD // 2, little=False)
+    marker = words[0]
+    exif = (marker == _APP1) & (tf.strings.substr(head, 4, len(_EXIF)) == _EXIF)
+    passed = ((marker >= _APP0) & (marker <= _APP15)) | (marker == _COMMENT)
+    return exif, tf.where(passed, words[1] + 2, tf.where(marker == _FILL, 1, 0))
 
 
-def _png_step(raw: tf.Tensor, place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """A chunk: length, name, data, checksum."""
-    return tf.where(_says(raw, place + 4, b"eXIf"), place + 8, -1), place + 12 + _number(raw, place, 4)
+def _png_chunk(head: tf.Tensor) -> _Segment:
+    """Length, name, data, checksum."""
+    length = tf.io.decode_raw(tf.strings.substr(head, 0, 4), tf.int32, little_endian=False)[0]
+    return tf.strings.substr(head, 4, 4) == b"eXIf", tf.where(length < 0, 0, length + 12)
 
 
-def _webp_step(raw: tf.Tensor, place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """A chunk: name, length, data, one byte more if the length is odd."""
-    length = _number(raw, place + 4, 4, little=True)
-    return tf.where(_says(raw, place, b"EXIF"), place + 8, -1), place + 8 + length + length % 2
+def _webp_chunk(head: tf.Tensor) -> _Segment:
+    """Name, length, data, and one byte more if the length is odd."""
+    length = tf.io.decode_raw(tf.strings.substr(head, 4, 4), tf.int32)[0]
+    return tf.strings.substr(head, 0, 4) == b"EXIF", tf.where(length < 0, 0, length + length % 2 + 8)
 
 
-def _from_tags(raw: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
-    """The orientation of a TIFF file of tags that begins at `start`, with or without EXIF's own prefix."""
-    start = tf.where(_says(raw, start, _EXIF), start + len(_EXIF), start)
-    little = _says(raw, start, b"II*\0")
-    known = little | _says(raw, start, b"MM\0*")
-    directory = start + _number(raw, start + 4, 4, little)
-    first = directory + 2
-    count = tf.minimum(_number(raw, directory, 2, little), (tf.size(raw, tf.int64) - first) // _ENTRY)
-    inside = known & (count > 0) & (directory >= start + 8)
-
-    def value() -> tf.Tensor:
-        entries = tf.cast(tf.reshape(raw[first : first + count * _ENTRY], (-1, _ENTRY)), tf.int64)
-        tag, kind = _column(entries, 0, 2, little), _column(entries, 2, 2, little)
-        short, long = _column(entries, 8, 2, little), _column(entries, 8, 4, little)
-        values = tf.where(kind == _SHORT, short, tf.where(kind == _LONG, long, 0))
-        ours = (tag == _TAG) & (_column(entries, 4, 4, little) == 1)
-        last = tf.boolean_mask(values, ours)[-1:]  # a repeated tag: the last one, as Pillow takes it
-        said = tf.reduce_sum(last)
-        return tf.where((said >= 1) & (said <= 8), said, 1)
-
-    return tf.cond(inside, value, lambda: tf.constant(1, tf.int64))
+def _from_tags(data: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
+    """The orientation of a TIFF file of tags that begins there, with or without EXIF's own prefix."""
+    place = tf.where(_bytes(data, place, len(_EXIF)) == _EXIF, place + len(_EXIF), place)
+    size = tf.strings.length(data)
+    tags = tf.strings.substr(data, tf.minimum(place, size), size)
+    order = _bytes(tags, 0, 4)
+    return tf.case(
+        [
+            (order == b"II*\0", lambda: _from_directory(tags, little=True)),
+            (order == b"MM\0*", lambda: _from_directory(tags, little=False)),
+        ],
+        default=lambda: tf.constant(1),
+    )
 
 
-def _column(entries: tf.Tensor, start: int, width: int, little: tf.Tensor) -> tf.Tensor:
-    """The numbers in `width` bytes of each row."""
-    digits = entries[:, start : start + width]
-    digits = tf.where(little, digits[:, ::-1], digits)
-    return tf.reduce_sum(digits * tf.constant([256**power for power in reversed(range(width))], tf.int64), axis=1)
+def _from_directory(tags: tf.Tensor, *, little: bool) -> tf.Tensor:
+    """The orientation of a TIFF file's first directory."""
+    low, high = (0, 1) if little else (1, 0)
+    size = tf.strings.length(tags)
+    start = tf.io.decode_raw(_bytes(tags, 4, 4), tf.int32, little_endian=little)[0]
+    start = tf.where((start >= 8) & (start < size), start, size)
+    first = tf.minimum(start + 2, size)
+    count = tf.minimum(_words(_bytes(tags, start, 2), 1, little=little)[0], (size - first) // _ENTRY)
+    words = _words(tf.strings.substr(tags, first, count * _ENTRY), -1, little=little)
+    entries = tf.reshape(words, (-1, _ENTRY // 2))
+    tag, kind, counts, values = entries[:, 0], entries[:, 1], entries[:, 2:4], entries[:, 4:6]
+    short = (kind == _SHORT) | ((kind == _LONG) & (values[:, high] == 0))
+    value = tf.where(kind == _LONG, values[:, low], values[:, 0])
+    ours = (tag == _TAG) & short & (counts[:, low] == 1) & (counts[:, high] == 0) & (value >= 1) & (value <= 8)
+    return tf.concat([[1], tf.boolean_mask(value, ours)], axis=0)[-1]  # of several the last one, as Pillow has it
 
 
-def _number(raw: tf.Tensor, place: tf.Tensor, width: int, little: tf.Tensor | bool = False) -> tf.Tensor:
-    """The number in `width` bytes; bytes behind the file's end count as 0."""
-    piece = _piece(raw, place, width)
-    return _column(tf.cast(piece, tf.int64)[None], 0, width, tf.convert_to_tensor(little))[0]
+def _words(data: tf.Tensor, count: int, *, little: bool) -> tf.Tensor:
+    """Whole numbers of two bytes, int32 [count]; all that there are if count is -1."""
+    words = tf.cast(tf.io.decode_raw(data, tf.uint16, little_endian=little), tf.int32)
+    return tf.ensure_shape(words, (count if count >= 0 else None,))
 
 
-def _says(raw: tf.Tensor, place: tf.Tensor, text: bytes) -> tf.Tensor:
-    """Whether these bytes are at that place."""
-    return tf.reduce_all(_piece(raw, place, len(text)) == tf.constant(list(text), tf.uint8))
-
-
-def _piece(raw: tf.Tensor, place: tf.Tensor, width: int) -> tf.Tensor:
-    piece = raw[place : place + width]
-    return tf.ensure_shape(tf.pad(piece, [[0, width - tf.size(piece)]]), (width,))
+def _bytes(data: tf.Tensor, place: tf.Tensor | int, width: int) -> tf.Tensor:
+    """This many bytes; those behind the end are 0."""
+    inside = tf.strings.substr(data, tf.minimum(place, tf.strings.length(data)), width)
+    return tf.strings.substr(tf.strings.join([inside, tf.constant(bytes(width))]), 0, width)
 
 
 def _among(value: tf.Tensor, choices: tuple[int, ...]) -> tf.Tensor:
-    return tf.reduce_any(value == tf.constant(choices, tf.int64))
+    return tf.reduce_any(value == choices)

@@ -14,13 +14,13 @@ from kubesight.dataset.images import decode_image, open_header, orientation, rea
 from kubesight.modelcard import StretchPreprocessing
 from kubesight.models.keras.orientation import jpeg_orientation, png_orientation, upright, webp_orientation
 
-_JPEG, _PNG, _WEBP, _BMP, _OTHER = range(5)
 _PASSED = ("JPEG", "MPO", "PNG", "WEBP")
+_RATIOS = (1, 2, 4, 8)
 _HEAD = 40
 _ANIMATED = 0x02  # of the flags in a WebP's VP8X chunk
 
 
-def decode_picture(data: tf.Tensor) -> tf.Tensor:
+def decode_picture(data: tf.Tensor, *, min_size: int | None = None) -> tf.Tensor:
     """A picture as it is shown: upright, over white where it is transparent, the first one of an animation.
 
     As `kubesight.dataset.images.read_image`, for JPEG, PNG, still WebP, GIF (what is transparent in one is black) and
@@ -28,6 +28,8 @@ def decode_picture(data: tf.Tensor) -> tf.Tensor:
 
     Args:
         data: the file, a scalar string.
+        min_size: let the codec shrink a large JPEG, by 2, 4 or 8, as far as its short side stays this many pixels or
+            more.
 
     Returns:
         uint8 [height, width, 3], RGB.
@@ -35,17 +37,10 @@ def decode_picture(data: tf.Tensor) -> tf.Tensor:
     Raises:
         tf.errors.InvalidArgumentError: when it runs: another format, or not a whole picture.
     """
-    kind = tf.case(
-        [
-            (_starts(data, b"\xff\xd8\xff"), lambda: tf.constant(_JPEG)),
-            (_starts(data, b"\x89PNG\r\n\x1a\n"), lambda: tf.constant(_PNG)),
-            (_starts(data, b"RIFF"), lambda: tf.constant(_WEBP)),
-            (_starts(data, b"BM"), lambda: tf.constant(_BMP)),
-        ],
-        default=lambda: tf.constant(_OTHER),
-    )
-    decoders = {_JPEG: _jpeg, _PNG: _png, _WEBP: _webp, _BMP: _bmp, _OTHER: _other}
-    pixels = tf.switch_case(kind, {number: partial(decode, data) for number, decode in decoders.items()})
+    signature = tf.strings.substr(data, 0, 2)
+    kind = tf.reduce_sum(tf.where(signature == list(_DECODERS), tf.range(1, len(_DECODERS) + 1), 0))
+    decoders = [_other, *_DECODERS.values()]
+    pixels = tf.switch_case(kind, [partial(decode, data, min_size) for decode in decoders])
     return tf.ensure_shape(pixels, (None, None, 3))
 
 
@@ -57,14 +52,15 @@ def to_pixels(data: tf.Tensor, preprocessing: StretchPreprocessing) -> tf.Tensor
         preprocessing: the size, and the way of resizing.
 
     Returns:
-        uint8 [size, size, 3], RGB: `decode_picture` stretched to this size whatever its aspect ratio was.
+        uint8 [size, size, 3], RGB: the whole picture, whatever its aspect ratio, decoded with `size` as `min_size`.
 
     Raises:
         tf.errors.InvalidArgumentError: when it runs: see `decode_picture`.
     """
     size = (preprocessing.size, preprocessing.size)
     # Without antialiasing every method but area would leave out pixels when a picture shrinks.
-    resized = tf.image.resize(decode_picture(data), size, method=preprocessing.interpolation, antialias=True)
+    pixels = decode_picture(data, min_size=preprocessing.size)
+    resized = tf.image.resize(pixels, size, method=preprocessing.interpolation, antialias=True)
     return tf.saturate_cast(tf.round(resized), tf.uint8)
 
 
@@ -112,13 +108,22 @@ def _as_png(data: bytes, name: str) -> bytes:
     return cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
 
 
-def _jpeg(data: tf.Tensor) -> tf.Tensor:
-    # The accurate transform is every other decoder's default, and as fast.
-    pixels = tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
+def _jpeg(data: tf.Tensor, min_size: int | None) -> tf.Tensor:
+    if min_size is None:
+        return upright(_decode_jpeg(data, 1), jpeg_orientation(data))
+    short_side = tf.reduce_min(tf.io.extract_jpeg_shape(data)[:2])
+    # A side that the codec divides is rounded up.
+    kind = tf.reduce_sum(tf.cast([-(-short_side // ratio) >= min_size for ratio in _RATIOS[1:]], tf.int32))
+    pixels = tf.switch_case(kind, [partial(_decode_jpeg, data, ratio) for ratio in _RATIOS])
     return upright(pixels, jpeg_orientation(data))
 
 
-def _png(data: tf.Tensor) -> tf.Tensor:
+def _decode_jpeg(data: tf.Tensor, ratio: int) -> tf.Tensor:
+    # The accurate transform is every other decoder's default, and as fast.
+    return tf.io.decode_jpeg(data, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
+
+
+def _png(data: tf.Tensor, _: int | None) -> tf.Tensor:
     depth, colour = tf.strings.substr(_head(data), 24, 1), tf.strings.substr(_head(data), 25, 1)
     # TensorFlow does not scale grey of 1, 2 or 4 bits when it is to add an alpha channel.
     shallow = (colour == b"\0") & ((depth == b"\1") | (depth == b"\2") | (depth == b"\4"))
@@ -130,7 +135,7 @@ def _png(data: tf.Tensor) -> tf.Tensor:
     return upright(pixels, png_orientation(data))
 
 
-def _webp(data: tf.Tensor) -> tf.Tensor:
+def _webp(data: tf.Tensor, _: int | None) -> tf.Tensor:
     extended = tf.strings.substr(_head(data), 12, 4) == b"VP8X"
     flags = tf.io.decode_raw(tf.strings.substr(_head(data), 20, 1), tf.uint8)
     animated = extended & tf.reduce_any(tf.bitwise.bitwise_and(flags, tf.constant(_ANIMATED, tf.uint8)) > 0)
@@ -141,14 +146,14 @@ def _webp(data: tf.Tensor) -> tf.Tensor:
     return upright(_over_white(tf.concat([pixels, opaque], axis=2)[..., :4]), webp_orientation(data))
 
 
-def _bmp(data: tf.Tensor) -> tf.Tensor:
+def _bmp(data: tf.Tensor, _: int | None) -> tf.Tensor:
     # TensorFlow takes indices into a palette for grey.
     plain = tf.strings.substr(_head(data), 28, 6) == b"\x18\0\0\0\0\0"  # bits a pixel, no compression
     with tf.control_dependencies([tf.debugging.Assert(plain, ["only BMP of 24 bits can be decoded"])]):
         return tf.io.decode_bmp(tf.identity(data), channels=3)
 
 
-def _other(data: tf.Tensor) -> tf.Tensor:
+def _other(data: tf.Tensor, _: int | None) -> tf.Tensor:
     return tf.io.decode_image(data, channels=3, expand_animations=False)
 
 
@@ -167,5 +172,5 @@ def _head(data: tf.Tensor) -> tf.Tensor:
     return tf.strings.join([tf.strings.substr(data, 0, _HEAD), tf.constant(bytes(_HEAD))])
 
 
-def _starts(data: tf.Tensor, signature: bytes) -> tf.Tensor:
-    return tf.strings.substr(data, 0, len(signature)) == signature
+_DECODERS = {b"\xff\xd8": _jpeg, b"\x89P": _png, b"RI": _webp, b"BM": _bmp}
+"""By the first two bytes, which tell the formats apart; the decoders look at the rest."""
