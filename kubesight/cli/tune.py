@@ -101,7 +101,7 @@ def _read(source: Path, output: Path) -> "Experiment":
         return read_experiment(source)
     job = _load(source)
     training, validation = _prepared(job, output)
-    return read_experiment(_document(job, training, validation, str(output / "trials")))
+    return read_experiment(_document(job, training, validation, str(output / "trials"), here=True))
 
 
 def _is_experiment(path: Path) -> bool:
@@ -128,7 +128,9 @@ def _load(path: Path) -> "Job":
     return job
 
 
-def _document(job: "Job", training: str, validation: str, output: str, namespace: str | None = None) -> dict[str, Any]:
+def _document(
+    job: "Job", training: str, validation: str, output: str, namespace: str | None = None, *, here: bool = False
+) -> dict[str, Any]:
     from kubesight.job.plan import sweep_of
     from kubesight.tune.katib.render import experiment_of
 
@@ -140,6 +142,7 @@ def _document(job: "Job", training: str, validation: str, output: str, namespace
         weights=job.kubesight.model.weights,
         resources=job.kubesight.resources,
         namespace=namespace,
+        here=here,
     )
 
 

@@ -33,18 +33,18 @@ def check_keras(spec: ModelSpec, task: Task, possible: Possible, places: Places)
 
 def substitution(spec: ModelSpec) -> str | None:
     """One sentence on the network that is trained in place of the named one; None where it is the named one."""
-    if getattr(spec, "match", "exact") != "none":
+    if spec.match != "none":
         return None
     return f"{spec.name} has no equivalent in keras.applications: {spec.nearest} is trained in its place"
 
 
 def _check_substitute(spec: ModelSpec, allowed: Collection[bool], place: str | None) -> None:
-    if getattr(spec, "match", "exact") == "none" and False in allowed:
+    if spec.match == "none" and False in allowed:
         hint = f"Set allow_substitute to true to train the nearest, {spec.nearest}, or name that model."
         if spec.timm:
             hint += f" {spec.timm} is the same architecture in torch."
         raise ModelError(f"{spec.name} has no equivalent in keras.applications", where="model_name", hint=hint)
-    if getattr(spec, "match", "exact") != "none" and True in allowed:
+    if spec.match != "none" and True in allowed:
         raise HyperparameterError(
             f"allow_substitute is true, but it has no effect, because keras.applications has {spec.name} itself",
             where=place,
@@ -60,7 +60,7 @@ def _check_binary(task: Task, possible: Possible, places: Places) -> None:
             hint="Set binary_mode to false; it is for image_classification with two classes.",
         )
     metrics = [metric for metric in possible["eval_metric"] if metric != "accuracy"]
-    if metrics and True not in possible["binary_mode"]:
+    if metrics and False in possible["binary_mode"]:
         raise HyperparameterError(
             f"eval_metric is {' or '.join(metrics)}, which is computed in binary mode alone",
             where=places.get("eval_metric"),

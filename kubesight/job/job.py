@@ -11,6 +11,7 @@ from kubesight.dataset.rows import Task
 from kubesight.errors import HyperparameterError, JobError
 from kubesight.hyperparameters import TABLE, resolve
 from kubesight.hyperparameters.coerce import coerce
+from kubesight.hyperparameters.keras_rules import substitution
 from kubesight.hyperparameters.table import find, is_known
 from kubesight.job.checks import checked_metric, located, notices_of
 from kubesight.job.plan import planned
@@ -18,7 +19,7 @@ from kubesight.job.sagemaker import from_sagemaker, is_sagemaker
 from kubesight.job.sections import Additions, Data, Start, Sweep
 from kubesight.job.space import SearchGroup, automatic_groups, read_hyperparameters
 from kubesight.job.yaml_lines import Keys, YamlFile
-from kubesight.models.names import DEFAULT_MODEL
+from kubesight.models.names import DEFAULT_MODEL, find_model
 from kubesight.section import Section, problem
 from kubesight.sweep.limits import Limits
 
@@ -36,7 +37,7 @@ class Job(Section):
     Attributes:
         target_column_name: the field with the labels; the source's option `label_column` says it too.
         training_data: its `path` is absolute or a URL, as those of the other parts.
-        primary_metric: the task's own when the file names none.
+        primary_metric: the task's own when the file names none, or the hyperparameter `eval_metric`.
         validation_data_size: share of the pictures for validation; unused when `validation_data` is given.
         test_data: pictures that only the final evaluation sees (an addition: Azure reads the key but does not use it).
         training_parameters: as written; `given_hyperparameters` and `hyperparameters` have them read.
@@ -184,7 +185,7 @@ def _job(value: Mapping[str, Any], folder: Path, place: Place) -> Job:
     except ValidationError as error:
         raise problem(error, value, place) from None
     changes = _located_data(job, folder, place)
-    changes["primary_metric"] = checked_metric(job.task, job.primary_metric, place)
+    changes["primary_metric"] = _judged_by(job, place)
     parameters, share = _without_split(job, value, place)
     if share is not None:
         changes["validation_data_size"] = share
@@ -207,10 +208,26 @@ def _job(value: Mapping[str, Any], folder: Path, place: Place) -> Job:
     )
     if job.is_sweep and not job.search_space:
         job._groups = automatic_groups(job.task, job._given, job.limits.max_trials)
-    job._notices = notices_of(value, place)
+    substitutes = [substitution(find_model(name)) for name in job.model_names]
+    job._notices = [*notices_of(value, place), *(f"{text}." for text in substitutes if text)]
     if job.is_sweep:
         job._notices += planned(job, place)[1]
     return job
+
+
+def _judged_by(job: Job, place: Place) -> str:
+    """The primary metric: SageMaker's `eval_metric` where a training parameter names one."""
+    named = [name for name in job.training_parameters if is_known(name) and find(name).name == "eval_metric"]
+    if not named:
+        return checked_metric(job.task, job.primary_metric, place)
+    metric = str(job.training_parameters[named[0]]).lower()
+    if job.primary_metric not in ("", metric):
+        raise JobError(
+            f"primary_metric is {job.primary_metric}, but eval_metric is {metric}: both say which epoch is best",
+            where=place(("primary_metric",)),
+            hint="Keep one of them.",
+        )
+    return metric
 
 
 def _check_said_once(job: Job, value: Mapping[str, Any], place: Place) -> None:

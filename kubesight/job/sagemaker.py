@@ -13,11 +13,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from kubesight.dataset.rows import Task
-from kubesight.errors import JobError
+from kubesight.errors import JobError, ModelError
+from kubesight.hyperparameters.table import find, is_known
 from kubesight.job.sagemaker_tuning import CONFIG, SETTINGS, put_tuning
 from kubesight.job.translation import Place, Translation, check_keys, mapping_at
 from kubesight.job.yaml_lines import Keys
-from kubesight.models.names import MODELS
+from kubesight.models.names import find_model
 
 _DEFINITION = "TrainingJobDefinition"
 _SIGNS = {"model_id", "hyperparameters", "hyperparameter_ranges", "HyperParameters", CONFIG, _DEFINITION}
@@ -102,7 +103,17 @@ def _put_hyperparameters(job: Translation, value: Mapping[str, Any], place: Plac
         for name, given in mapping_at(value, above, place).items():
             job.put(("training_parameters", name), given, (*above, name))
     parameters = job.value["training_parameters"]
-    named = value.get("model_id") or parameters.pop("model_id", None) or parameters.pop("model_name", None)
+    named = value.get("model_id")
+    origin: Keys = ("model_id",)
+    for name in [each for each in parameters if is_known(each) and find(each).name == "model_name"]:
+        if named is not None:
+            raise JobError(
+                f"the model is named twice, {named} and {parameters[name]}",
+                where=place(job.original(("training_parameters", name))),
+                hint="Keep one of them.",
+            )
+        origin = job.original(("training_parameters", name))
+        named = parameters.pop(name)
     if not isinstance(named, str):
         raise JobError(
             "model_id is missing",
@@ -110,5 +121,12 @@ def _put_hyperparameters(job: Translation, value: Mapping[str, Any], place: Plac
             hint="Write it beside the hyperparameters, such as "
             "tensorflow-ic-imagenet-mobilenet-v2-100-224-classification-4.",
         )
-    known = named in MODELS or named.startswith(("keras/", "timm/"))
-    job.put(("training_parameters", "model_name"), named if known else f"keras/{named}", ("model_id",))
+    short = not _is_known(named) and _is_known(f"keras/{named}")
+    job.put(("training_parameters", "model_name"), f"keras/{named}" if short else named, origin)
+
+
+def _is_known(model: str) -> bool:
+    try:
+        return bool(find_model(model))
+    except ModelError:
+        return False

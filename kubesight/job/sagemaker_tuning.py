@@ -23,6 +23,7 @@ SETTINGS = {
 Under `autotune` the space is the automatic one, which leaves every given hyperparameter static.
 """
 
+_DECAYS = {"beta1", "beta2", "momentum", "rho"}
 _METRICS = {"validation:accuracy", "tflow-ic:val-accuracy", "val_accuracy", "accuracy"}
 _LIMITS: Keys = (CONFIG, "ResourceLimits")
 _CRITERIA: Keys = (CONFIG, "TuningJobCompletionCriteria")
@@ -236,8 +237,14 @@ def _popped(job: Translation, name: str) -> Any:
 
 
 def _expression(row: Hyperparameter, given: Any, where: str | None) -> dict[str, Any]:
-    """One range. `Auto` scaling is logarithmic where the ends are a factor of 100 or more apart, else linear."""
+    """One range.
+
+    `Auto` scaling is reverse-logarithmic for decay rates, whose distance from 1 matters; else logarithmic where the
+    ends are a factor of 100 or more apart, else linear.
+    """
     values = given.get("Values") if isinstance(given, Mapping) else given
+    if values is None and row.kind == "bool":  # SageMaker's page on tuning calls train_only_on_top_layer continuous
+        values = [given[end] for end in ("MinValue", "MaxValue") if end in given]
     if isinstance(values, list):
         return {"type": "choice", "values": values}
     number = Hyperparameter(f"an end of {row.name}", "float", "", default=0.0)
@@ -246,7 +253,9 @@ def _expression(row: Hyperparameter, given: Any, where: str | None) -> dict[str,
     except (KeyError, TypeError):
         raise JobError(f"{row.name} needs MinValue and MaxValue, or Values", where=where) from None
     scaling = given.get("ScalingType", "Auto")
-    if scaling == "Auto":
+    if scaling == "Auto" and row.name in _DECAYS and 0 <= low <= high < 1:
+        scaling = "ReverseLogarithmic"
+    elif scaling == "Auto":
         scaling = "Logarithmic" if low > 0 and high / low >= 100 else "Linear"
     step = {"q": 1} if row.kind == "int" else {}
     prefix = "q" if step else ""

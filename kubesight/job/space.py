@@ -151,6 +151,12 @@ def _check_apart(fixed: Mapping[str, str], varying: Mapping[str, str], places: M
                 where=places.get(spelling),
                 hint="Keep one of them.",
             )
+        if name == "eval_metric":
+            raise HyperparameterError(
+                "eval_metric cannot vary: trials are compared by it",
+                where=places.get(spelling),
+                hint="Set it in training_parameters.",
+            )
         if find(name).step == "split":
             raise HyperparameterError(
                 f"{spelling} cannot vary: all trials share one split",

@@ -27,7 +27,7 @@ _POLICY: Keys = ("sweep", "early_termination")
 _TRIALS: Keys = ("limits", "max_trials")
 _TOGETHER: Keys = ("limits", "max_concurrent_trials")
 _OURS: Keys = ("kubesight", "sweep")
-_JUDGING = ("validation_metric_type", "validation_iou_threshold", "eval_metric")
+_JUDGING = ("validation_metric_type", "validation_iou_threshold")
 
 
 def check_sweep(job: "Job", sweep: Sweep, place: Place) -> list[str]:
@@ -147,6 +147,13 @@ def _check_additions(job: "Job", sweep: Sweep, place: Place) -> None:
             f"a Job has one pod, but a trial is to have {resources.nodes} nodes",
             where=place((*_OURS, "trial_kind")),
             hint="Choose PyTorchJob, TrainJob or auto.",
+        )
+    spread = resources.nodes > 1 or additions.trial_kind not in ("auto", "Job")
+    if spread and any(find_model(name).framework == "tensorflow" for name in sweep.model_names):
+        raise JobError(
+            "keras/* models train on the GPUs of one machine, so that a trial is a Job of one pod",
+            where=place((*_OURS, "trial_kind")) or place(("kubesight", "resources", "nodes")),
+            hint="Remove trial_kind, and set nodes to 1.",
         )
     excluding = isinstance(sweep.policy, TruncationSelection) and sweep.policy.exclude_finished_jobs
     if additions.early_stopping == "service" and excluding:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from kubesight.dataset.rows import Task
-from kubesight.hyperparameters.search_space import Distribution
+from kubesight.hyperparameters.search_space import Choice, Distribution
 from kubesight.section import Section
 from kubesight.sweep.limits import Limits
 from kubesight.sweep.policies import AnyPolicy
@@ -91,3 +91,12 @@ class Sweep:
     limits: Limits
     additions: SweepAdditions
     space_version: int | None = None
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """Every model that a trial may train."""
+        found: list[str] = []
+        for settings in (self.fixed, *(each for group in self.groups for each in (group.fixed, group.parameters))):
+            named = settings.get("model_name")
+            found += map(str, named.values if isinstance(named, Choice) else [named] if named else [])
+        return tuple(dict.fromkeys(found))

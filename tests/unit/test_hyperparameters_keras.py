@@ -5,13 +5,14 @@ from typing import Any
 import pytest
 
 from kubesight.dataset import Task
-from kubesight.errors import HyperparameterError
+from kubesight.errors import HyperparameterError, ModelError
 from kubesight.hyperparameters import TABLE, resolve
 from kubesight.hyperparameters.resolve import settle
 from kubesight.hyperparameters.search_space import Choice
 
 MC, ML = Task.CLASSIFICATION, Task.MULTILABEL
 KERAS = "keras/MobileNetV2"
+BIT = "tensorflow-ic-bit-m-r50x1-ilsvrc2012-classification-1"
 
 # SageMaker's matrix, and adamw like adam: what each optimiser uses besides the learning rate.
 MATRIX = {
@@ -120,6 +121,25 @@ def test_sagemakers_names_and_texts(spelling: str, text: str, name: str, value: 
 )  # fmt: skip
 def test_what_the_service_injects_is_no_setting(name: str) -> None:
     assert resolve(KERAS, MC, {name: "20"}) == resolve(KERAS, MC, {})
+
+
+@pytest.mark.parametrize("name", [BIT, f"keras/{BIT}", "keras/bit-m-r50x1"])
+def test_a_substitute_is_taken_with_leave_and_a_word(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ModelError) as error:
+        resolve(name, MC, {"epochs": 1})
+    assert str(error.value).startswith(f"model_name: {name} has no equivalent in keras.applications. Set allow_subst")
+    for word in ("keras/ResNet50V2", "timm/resnetv2_50x1_bit.goog_in21k_ft_in1k is the same architecture in torch"):
+        assert word in str(error.value)
+    assert not caplog.records
+    assert resolve(name, MC, {"allow_substitute": "True"})["allow_substitute"] is True
+    assert [record.message for record in caplog.records] == [
+        f"{name} has no equivalent in keras.applications: keras/ResNet50V2 is trained in its place"
+    ]
+
+
+def test_where_torch_has_no_equal_either_the_hint_names_keras_alone() -> None:
+    with pytest.raises(ModelError, match=r"keras/InceptionV3, or name that model\.$"):
+        resolve("keras/inception-v2", MC, {})
 
 
 def test_a_sweep_over_augmentation_may_have_views() -> None:

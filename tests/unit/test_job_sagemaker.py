@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from kubesight.dataset import Task
-from kubesight.errors import HyperparameterError, JobError
+from kubesight.errors import HyperparameterError, JobError, ModelError
 from kubesight.hyperparameters.search_space import Choice, LogUniform, ReverseLogUniform, Uniform
 from kubesight.job import load_job, load_sagemaker
+from kubesight.job.plan import sweep_of
 
 MODEL = "tensorflow-ic-imagenet-mobilenet-v2-100-224-classification-4"
 SDK: dict[str, Any] = {
@@ -67,7 +68,7 @@ API = {
 def test_the_sdks_dictionary() -> None:
     job = load_sagemaker(SDK)
     assert job.task is Task.CLASSIFICATION
-    assert job.model_name == f"keras/{MODEL}"
+    assert job.model_name == MODEL
     assert job.training_data.path == "s3://bucket/flowers/"
     assert job.kubesight.source.format == "folder"
     assert job.validation_data_size == 0.3
@@ -151,9 +152,76 @@ def test_a_range_in_a_file_is_named_by_its_line(tmp_path: Path) -> None:
         load_job(path)
 
 
-@pytest.mark.parametrize("name", ["keras/VGG16", "timm/resnet18", "resnet18"])
+@pytest.mark.parametrize("name", ["keras/VGG16", "timm/resnet18", "resnet18", f"keras/{MODEL}"])
 def test_other_models_keep_their_names(name: str) -> None:
     assert load_sagemaker({"model_id": name, "hyperparameters": {}, "training": "s3://b/x"}).model_name == name
+
+
+def test_short_names_of_its_models() -> None:
+    short = {"hyperparameters": {"model_id": "mobilenet-v2-035-96"}, "training": "s3://b/x"}
+    assert load_sagemaker(short).model_name == "keras/mobilenet-v2-035-96"
+    with pytest.raises(JobError, match=r"the model is named twice, keras/VGG16 and mobilenet-v2-035-96"):
+        load_sagemaker({**short, "model_id": "keras/VGG16"})
+    with pytest.raises(ModelError, match=r"unknown model name 'tensorflow-ic-imagenet-mobilenet-v9.*Did you mean"):
+        load_sagemaker({**short, "hyperparameters": {}, "model_id": "tensorflow-ic-imagenet-mobilenet-v9-100-224"})
+
+
+PUBLISHED = {
+    "train_only_top_layer": "True", "epochs": "5", "batch_size": "32", "optimizer": "adam", "learning_rate": "0.001",
+    "beta_1": "0.9", "beta_2": "0.999", "momentum": "0.9", "epsilon": "1e-07", "rho": "0.95",
+    "initial_accumulator_value": "0.1", "reinitialize_top_layer": "Auto", "early_stopping": "False",
+    "early_stopping_patience": "5", "early_stopping_min_delta": "0.0", "dropout_rate": "0.2",
+    "regularizers_l2": "0.0001", "label_smoothing": "0.1", "image_resize_interpolation": "bilinear",
+    "augmentation": "False", "augmentation_random_flip": "horizontal_and_vertical",
+    "augmentation_random_rotation": "0.2", "augmentation_random_zoom": "0.1", "binary_mode": "False",
+    "eval_metric": "accuracy", "validation_split_ratio": "0.2", "random_seed": "123",
+}  # fmt: skip
+"""What `hyperparameters.retrieve_default` gives for version 4.0.6 of a model: all 27, as text."""
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "nesterov", "rmsprop", "adagrad", "adadelta"])
+def test_the_whole_published_set_is_a_job(optimizer: str) -> None:
+    assert len(PUBLISHED) == 27
+    injected = {"sagemaker_program": "transfer_learning.py", "sagemaker_container_log_level": "20",
+                "sagemaker_submit_directory": "/opt/ml/input/data/code/sourcedir.tar.gz"}  # fmt: skip
+    given = {**PUBLISHED, **injected, "optimizer": optimizer}
+    job = load_sagemaker({**SDK, "hyperparameters": given, "validation": "s3://b/v/", "test": "s3://b/t/"})
+    found = job.hyperparameters()
+    assert (found["optimizer"], found["number_of_epochs"], found["initial_accumulator_value"]) == (optimizer, 5, 0.1)
+    assert (found["train_only_top_layer"], found["epsilon"], found["random_seed"]) == (True, 1e-7, 123)
+    assert (job.primary_metric, job.validation_data_size) == ("accuracy", 0.2)
+    assert job.notices == []
+
+
+def test_eval_metric_is_what_the_job_is_judged_by() -> None:
+    given = {"hyperparameters": {"binary_mode": "True", "eval_metric": "auc"}}
+    assert load_sagemaker({**SDK, **given}).primary_metric == "auc"
+    ranges = {"hyperparameter_ranges": {"dropout_rate": [0.1, 0.2]}, "max_jobs": 2}
+    sweep = sweep_of(load_sagemaker({**SDK, **given, **ranges}))
+    assert (sweep.metric, sweep.fixed["eval_metric"]) == ("auc", "auc")
+    with pytest.raises(HyperparameterError, match="eval_metric is auc, which is computed in binary mode alone"):
+        load_sagemaker({**SDK, "hyperparameters": {"eval_metric": "auc"}})
+    with pytest.raises(HyperparameterError, match="eval_metric cannot vary: trials are compared by it"):
+        load_sagemaker({**SDK, **given, "hyperparameter_ranges": {"eval_metric": ["auc", "prc"]}, "max_jobs": 2})
+    varying = {"hyperparameter_ranges": {"binary_mode": ["True", "False"]}, "max_jobs": 2}
+    with pytest.raises(HyperparameterError, match="eval_metric is auc, which is computed in binary mode alone"):
+        load_sagemaker({**SDK, **given, **varying})
+
+
+def test_a_model_that_keras_lacks_needs_leave_to_be_replaced() -> None:
+    model = "tensorflow-ic-bit-m-r50x1-ilsvrc2012-classification-1"
+    value = {"model_id": model, "training": "s3://b/x", "hyperparameters": {"epochs": "1"}}
+    with pytest.raises(ModelError) as error:
+        load_sagemaker(value)
+    for words in (f"{model} has no equivalent in keras.applications", "allow_substitute", "keras/ResNet50V2",
+                  "timm/resnetv2_50x1_bit.goog_in21k_ft_in1k"):  # fmt: skip
+        assert words in str(error.value)
+    job = load_sagemaker({**value, "hyperparameters": {"allow_substitute": "True"}})
+    assert job.notices == [
+        f"{model} has no equivalent in keras.applications: keras/ResNet50V2 is trained in its place."
+    ]
+    with pytest.raises(HyperparameterError, match="allow_substitute is true, but it has no effect"):
+        load_sagemaker({**SDK, "hyperparameters": {"allow_substitute": "True"}})
 
 
 @pytest.mark.parametrize(

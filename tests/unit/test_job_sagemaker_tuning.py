@@ -2,13 +2,14 @@
 
 import copy
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kubesight.errors import HyperparameterError, JobError
-from kubesight.hyperparameters.search_space import ReverseLogUniform, Uniform
+from kubesight.hyperparameters.search_space import Choice, LogUniform, ReverseLogUniform, Uniform
 from kubesight.job import load_job, load_sagemaker
 from kubesight.job.plan import sweep_of
 
@@ -131,6 +132,53 @@ def test_autotune_is_the_automatic_space(switch: dict[str, Any]) -> None:
     assert "learning_rate" in sweep.groups[0].parameters
     with pytest.raises(JobError, match="autotune chooses the ranges, but there are some"):
         load_sagemaker({**SDK, **switch})
+
+
+# SageMaker's page on tuning: every parameter that it recommends, with its range; `Auto` scaling unless it is written.
+TABLE = {
+    "batch_size": {"MinValue": 8, "MaxValue": 512, "ScalingType": "Logarithmic"},
+    "beta_1": {"MinValue": 1e-6, "MaxValue": 0.999},
+    "beta_2": {"MinValue": 1e-6, "MaxValue": 0.999},
+    "eps": {"MinValue": 1e-8, "MaxValue": 1.0},
+    "learning_rate": {"MinValue": 1e-6, "MaxValue": 0.5},
+    "momentum": {"MinValue": 0.0, "MaxValue": 0.999},
+    "optimizer": ["sgd", "adam", "rmsprop", "nesterov", "adagrad", "adadelta"],
+    "regularizers_l2": {"MinValue": 0.0, "MaxValue": 0.999},
+    "train_only_on_top_layer": {"MinValue": "True", "MaxValue": "False"},
+}
+OWN = {
+    "sgd": {"momentum"}, "nesterov": {"momentum"}, "adam": {"beta1", "beta2", "epsilon"},
+    "rmsprop": {"momentum", "epsilon"}, "adagrad": {"epsilon"}, "adadelta": {"epsilon"},
+}  # fmt: skip
+
+
+def test_the_whole_table_becomes_a_group_for_each_optimiser_with_its_own_settings() -> None:
+    sweep = sweep_of(load_sagemaker({**SDK, "hyperparameter_ranges": TABLE}))
+    common = {"training_batch_size", "learning_rate", "regularizers_l2", "train_only_top_layer"}
+    found = {group.fixed["optimizer"]: set(group.parameters) - common for group in sweep.groups}
+    assert found == OWN
+    assert all(common <= group.parameters.keys() for group in sweep.groups)
+    adam = next(group for group in sweep.groups if group.fixed["optimizer"] == "adam").parameters
+    assert adam == {
+        "training_batch_size": LogUniform(math.log(8), math.log(512), 1),
+        "beta1": ReverseLogUniform(1e-6, 0.999),
+        "beta2": ReverseLogUniform(1e-6, 0.999),
+        "epsilon": LogUniform(math.log(1e-8), 0.0),
+        "learning_rate": LogUniform(math.log(1e-6), math.log(0.5)),
+        "regularizers_l2": Uniform(0.0, 0.999),
+        "train_only_top_layer": Choice((True, False)),
+    }
+    sgd = next(group for group in sweep.groups if group.fixed["optimizer"] == "sgd").parameters
+    assert sgd["momentum"] == ReverseLogUniform(0.0, 0.999)
+
+
+def test_a_static_setting_stays_with_the_optimisers_that_use_it() -> None:
+    ranges = {"optimizer": ["sgd", "adam"], "learning_rate": TABLE["learning_rate"]}
+    sweep = sweep_of(load_sagemaker({**SDK, "hyperparameters": {"momentum": "0.5"}, "hyperparameter_ranges": ranges}))
+    assert [group.fixed | {"model_name": ""} for group in sweep.groups] == [
+        {"model_name": "", "momentum": 0.5, "optimizer": "sgd"},
+        {"model_name": "", "optimizer": "adam"},
+    ]
 
 
 def test_limits_of_time_mean_nothing_for_one_training() -> None:

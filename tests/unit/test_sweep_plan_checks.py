@@ -150,8 +150,6 @@ RATE = "search_space: {learning_rate: 'loguniform(-7, -3)'}\n"
         ("search_space: [{seed: 'randint(5)'}, {seed: 'randint(6)'}, {seed: 'randint(99)'}]",
          2, "cannot try each of the 3"),
         ("search_space: {momentum: 'normal(0.9, 0.05)'}", 8, "0.023 of the draws of momentum are outside its range"),
-        ("training_parameters: {model_name: keras/VGG16, binary_mode: true}\n"
-         "search_space: {eval_metric: 'choice(auc, accuracy)'}", 2, "eval_metric varies, so that trials are judged by"),
         (f"{RATE}kubesight: {{sweep: {{early_stopping: guard}}}}", 8, "early_stopping has no effect here"),
         (f"{RATE}kubesight: {{sweep: {{no_improvement_trials: 8}}}}", 8, "no_improvement_trials has no effect here"),
     ],

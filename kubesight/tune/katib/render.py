@@ -8,7 +8,9 @@ import yaml
 
 from kubesight.dataset.rows import Task
 from kubesight.errors import JobError
+from kubesight.images import image
 from kubesight.job.sections import Resources
+from kubesight.models.names import find_model
 from kubesight.sweep.names import CONDITIONS_ANNOTATION, LIMITS_ANNOTATION, SPACE_ANNOTATION, STOP_METRIC
 from kubesight.sweep.plan import Sweep
 from kubesight.tune.katib.arguments import Arguments, arguments_of
@@ -46,6 +48,7 @@ def experiment_of(
     weights: str = "default",
     resources: Resources,
     namespace: str | None = None,
+    here: bool = False,
 ) -> dict[str, Any]:
     """The Experiment of a sweep.
 
@@ -57,6 +60,7 @@ def experiment_of(
         weights: what `kubesight train --weights` takes.
         resources: of one trial.
         namespace: where the Experiment is made; None leaves it to whoever applies it.
+        here: it runs on this machine, where no trial needs an image.
 
     Returns:
         the document, of JSON's types, its keys in the order in which people write them. Katib's official models read
@@ -66,6 +70,7 @@ def experiment_of(
         JobError: something that Katib has no way to say, naming the setting.
     """
     _check(sweep, output)
+    resources = _with_image(sweep, resources, here=here)
     arguments = arguments_of(sweep)
     command = _command(sweep, arguments, training_data, validation_data, output, weights)
     document = {
@@ -139,6 +144,22 @@ def _check(sweep: Sweep, output: str) -> None:
             where=_METRIC_TYPE,
             hint="Set it to voc, coco or coco_voc.",
         )
+
+
+def _with_image(sweep: Sweep, resources: Resources, *, here: bool) -> Resources:
+    """The resources with an image that has the trials' framework; all trials of an Experiment share one."""
+    frameworks = {find_model(name).framework for name in sweep.model_names}
+    if resources.image or "tensorflow" not in frameworks:
+        return resources
+    if len(frameworks) == 1:
+        return resources.model_copy(update={"image": image("tensorflow")})
+    if here:
+        return resources
+    raise JobError(
+        "trials of one sweep share one image, and none of ours has both torch and TensorFlow",
+        where="search_space",
+        hint="Sweep keras/* models and others apart, or name an image with both as kubesight.resources.image.",
+    )
 
 
 def _command(
