@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kubesight import __version__
-from kubesight.cli import data, models, pipeline, tune
+from kubesight.cli import data, models, pipeline, tune, weights
 from kubesight.errors import KubesightError
 
 _EXTRAS = {
@@ -26,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (data, models, pipeline, tune):
+for group in (data, models, pipeline, tune, weights):
     group.register(app)
 
 

@@ -26,7 +26,7 @@ from kubesight.models.weights import save_weights
 
 COMMANDS = [
     *["convert", "validate", "split", "train", "evaluate", "predict", "export", "models", "hyperparameters"],
-    *["run", "compile", "submit", "demo", "tune", "experiment"],
+    *["run", "compile", "submit", "demo", "tune", "experiment", "weights"],
 ]
 TINY = [
     *["--training-crop-size", "16", "--validation-crop-size", "16", "--validation-resize-size", "16"],
