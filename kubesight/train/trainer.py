@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from kubesight.dataset import Dataset
 from kubesight.dataset.rows import Task
-from kubesight.errors import DatasetError, HyperparameterError, JobError, ModelError
+from kubesight.errors import DatasetError, HyperparameterError, JobError, KubesightError, ModelError
 from kubesight.hyperparameters import resolve
 from kubesight.hyperparameters.table import find
 from kubesight.metrics.names import PRIMARY_METRICS
@@ -42,14 +42,15 @@ def train(
         training_data: a data set folder.
         validation_data: a data set folder; the primary metric on it chooses the epoch that is shipped.
         output: gets `model/` (the model folder), `metrics.jsonl` and `checkpoints/`.
-        model_name: a name that `kubesight models` lists, or `timm/NAME`.
+        model_name: a name that `kubesight models` lists, `timm/NAME` or `keras/NAME`; it says what framework trains.
         hyperparameters: names and values, in any of the accepted spellings; what is missing has its default.
-        weights: `default` (the library's download), `none`, a path or URL of a state dict, or a model folder.
-        primary_metric: what chooses the best epoch and stops early; None is the task's own (accuracy, or iou).
+        weights: `default` (the library's download), `none`, a path or URL of a weights file, or a model folder.
+        primary_metric: what chooses the best epoch and stops early; None is what the hyperparameter `eval_metric`
+            names, else the task's own (accuracy, or iou).
         device: `cpu`, `cuda`, `cuda:1`; None takes a GPU when there is one.
         metrics_file: where metric lines go; None is standard output.
-        processes: processes that train together; None is one a GPU (unless `distributed` is off). Under `torchrun`,
-            which starts them itself, this is not asked.
+        processes: how many train together, each on a GPU of its own; None is one a GPU (unless `distributed` is off).
+            TensorFlow does so within one process. Under `torchrun`, which starts them itself, this is not asked.
         early_termination: the policy of the sweep that this training is a trial of, as the job file writes it, or its
             JSON; see `kubesight.train.early_termination`. A training that it stops prints `es_stop=1` with its last
             evaluation and ships its best weights, as any other.
@@ -73,7 +74,8 @@ def train(
     if stop_by == "guard" and policy is None:
         raise JobError("stop_by guard has no effect without a policy", hint="Give early_termination too.")
     sets = Dataset(training_data), Dataset(validation_data)
-    task = _agreed_task(spec, *sets)
+    task = _agreed_task(*sets)
+    _check_task(spec, task)
     given = hyperparameters or {}
     settings = _settings(model_name, task, given)
     request = Request(
@@ -88,6 +90,42 @@ def train(
         request, device=device, metrics_file=Path(metrics_file) if metrics_file else None, processes=processes
     )
     return card
+
+
+def check_request(
+    model_name: str,
+    hyperparameters: Mapping[str, Any],
+    *,
+    task: Task | None = None,
+    primary_metric: str | None = None,
+) -> ModelSpec:
+    """Refuse what `train` would refuse whatever the data.
+
+    Args:
+        model_name: as `train` takes it, like the others.
+        hyperparameters: names and values.
+        task: None when the data will say it; then one of the model's tasks must do.
+        primary_metric: None is the task's own.
+
+    Returns:
+        the architecture, which says what framework trains it.
+
+    Raises:
+        ModelError: there is no such model, or it is not for the task.
+        HyperparameterError: a name or value cannot be.
+    """
+    spec = find_model(model_name)
+    refusals: list[KubesightError] = []
+    tasks = [task] if task else sorted(spec.tasks)
+    for one in tasks:
+        try:
+            _check_task(spec, one)
+            _primary_metric(one, primary_metric, _settings(model_name, one, hyperparameters), hyperparameters)
+        except KubesightError as error:
+            refusals.append(error)
+    if len(refusals) == len(tasks):
+        raise refusals[0]
+    return spec
 
 
 def _settings(model_name: str, task: Task, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,18 +158,21 @@ def _primary_metric(task: Task, name: str | None, settings: Mapping[str, Any], g
     return name or known[0]
 
 
-def _agreed_task(spec: ModelSpec, training: Dataset, validation: Dataset) -> Task:
+def _agreed_task(training: Dataset, validation: Dataset) -> Task:
     if training.task != validation.task:
         raise DatasetError(
             f"training data are for {training.task}, validation data for {validation.task}", where=str(validation.path)
         )
-    if training.task not in spec.tasks:
+    return training.task
+
+
+def _check_task(spec: ModelSpec, task: Task) -> None:
+    if task not in spec.tasks:
         fitting = ", ".join(sorted(spec.tasks))
         raise ModelError(
-            f"{spec.name} does {fitting}; the data are for {training.task}",
+            f"{spec.name} does {fitting}; the data are for {task}",
             where="model_name",
             hint="`kubesight models` lists the names for each task.",
         )
     if spec.library == "kubesight":
         raise ModelError(f"this version has no trainer for {spec.name}", where="model_name")
-    return training.task

@@ -134,6 +134,11 @@ def test_every_picture_comes_once_an_epoch(rank: int, world: int) -> None:
 def test_a_last_batch_of_one_joins_the_one_before() -> None:
     assert [len(batch) for batch in epoch_batches(17, 8, seed=0, epoch=0)] == [8, 9]
     assert [len(batch) for batch in epoch_batches(1, 8, seed=0, epoch=0)] == [1]
+    assert [len(batch) for batch in epoch_batches(17, 8, seed=0, epoch=0, least=1)] == [8, 8, 1]
+    assert [len(batch) for batch in epoch_batches(19, 8, seed=0, epoch=0, least=4)] == [8, 11]
+    assert [len(batch) for batch in epoch_batches(20, 8, seed=0, epoch=0, least=4)] == [8, 8, 4]
+    batches = epoch_batches(19, 8, seed=0, epoch=0, least=4)
+    assert sorted(index for batch in batches for index in batch) == list(range(19))
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])

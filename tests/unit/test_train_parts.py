@@ -1,11 +1,10 @@
-"""Schedules, optimisers, metric lines and class weights against their published definitions."""
+"""Schedules, optimisers and metric lines against their published definitions."""
 
 import math
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 import pytest
 import torch
@@ -38,6 +37,11 @@ def test_warmup_cosine_starts_at_nothing_peaks_after_warm_up_and_ends_at_two_per
     assert learning_rate_factor(full, step=150, steps_per_epoch=10) == pytest.approx(1)
     none = {**COSINE, "warmup_cosine_lr_warmup_epochs": 0}
     assert learning_rate_factor(none, step=0, steps_per_epoch=10) == 1
+
+
+def test_a_constant_rate_stays_as_it_is() -> None:
+    settings = {**COSINE, "learning_rate_scheduler": "constant"}
+    assert {learning_rate_factor(settings, step=step, steps_per_epoch=10) for step in range(150)} == {1.0}
 
 
 def test_the_step_schedule_is_that_of_torch() -> None:
@@ -126,30 +130,6 @@ def test_precision_follows_the_device() -> None:
     assert autocast_type("bf16", cpu) is torch.bfloat16
     with pytest.raises(HyperparameterError, match="fp16"):
         autocast_type("fp16", cpu)
-
-
-@pytest.mark.parametrize("weighted_loss", [0, 1, 2])
-def test_class_weights_follow_the_published_rule(weighted_loss: int) -> None:
-    from kubesight.train.scores import class_weights
-
-    labels = np.array([0] * 12 + [1] * 3 + [2] * 4)
-    weights = class_weights(labels, 4, weighted_loss)
-    hot = np.eye(4, dtype=np.uint8)[labels]
-    positive = class_weights(hot, 4, weighted_loss)
-    if weighted_loss == 0:
-        assert weights is None
-        assert positive is None
-        return
-    power = {1: 0.5, 2: 1.0}[weighted_loss]
-    np.testing.assert_allclose(weights, np.array([1 / 12, 1 / 3, 1 / 4, 0]) ** power, rtol=1e-6)
-    np.testing.assert_allclose(positive, np.array([7 / 12, 16 / 3, 15 / 4, 0]) ** power, rtol=1e-6)
-
-
-def test_nearly_even_classes_are_not_weighted() -> None:
-    from kubesight.train.scores import class_weights
-
-    assert class_weights(np.array([0] * 8 + [1] * 3), 2, 2) is None
-    assert class_weights(np.array([0] * 9 + [1] * 3), 2, 2) is not None
 
 
 def test_seeding_draws_what_torch_draws_and_keeps_nothing() -> None:
