@@ -7,3 +7,7 @@ compiled pipeline and runs it in a container that has kubesight installed, so a 
 from kubesight.images import image
 
 IMAGE = image()
+"""The image that most steps run in."""
+
+KERAS_IMAGE = image("tensorflow")
+"""The one for models of Keras."""

@@ -32,7 +32,8 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _STARTED = re.compile(r"Executing task '([^']+)'")
 _ENDED = re.compile(r"Task '([^']+)' finished with status (\w+)")
 _LOGGED = re.compile(r"\[KFP Executor [^]]*]: (.*)")
-_OF_KFP = re.compile(r"Looking for component|Loading KFP component|Got executor_input|Wrote executor output")
+_OF_KFP = re.compile(r"Looking for component|Loading KFP component|Wrote executor output")
+_BETWEEN = re.compile(r"The above exception was|During handling of the above")
 _METRICS = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z epoch=")
 _ERROR = re.compile(r"((?:\w+\.)*\w*(?:Error|Exception|Exit|Interrupt)): (.*)")
 
@@ -55,7 +56,8 @@ class StepLog(io.TextIOBase):
         self.last = ""
         self._began = 0.0
         self._line = ""
-        self._input = self._traceback = False
+        self._input: str | None = None
+        self._traceback = False
 
     def writable(self) -> bool:
         """This is a stream to print to."""
@@ -72,25 +74,31 @@ class StepLog(io.TextIOBase):
         print(line, file=self.file, flush=True)
         if started := _STARTED.search(line):
             self.step, self._began, self.error, self.last = started[1], time.monotonic(), None, ""
+            self._input = None
             print(f"-- {self.step}", file=self.terminal, flush=True)
         elif ended := _ENDED.search(line):
             self.seconds[ended[1]] = time.monotonic() - self._began
             self.step = self.step if ended[2] == "FAILURE" else ""
         elif self.step and line.startswith("    "):
-            self._take_from_step(line.strip())
+            self._take_from_step(line)
 
     def _take_from_step(self, line: str) -> None:
         """Show what the step says, without kfp's words on it, tracebacks, and metric lines (its log repeats those)."""
-        logged = _LOGGED.match(line)
-        text = logged[1] if logged else line
-        self._input = self._input or "Got executor_input" in text
-        if self._input:
-            self._input = "outputFile" not in text
+        if self._input is not None:
+            # A JSON object over many lines, whose last brace stands below the first one.
+            self._input = self._input or line.replace("{", "}")
+            if line == self._input:
+                self._input = None
+            return
+        logged = _LOGGED.match(line.strip())
+        text = logged[1] if logged else line.strip()
+        if "Got executor_input" in text:
+            self._input = ""
         elif raised := _ERROR.fullmatch(text):
             self.error, self._traceback = (raised[1], raised[2]), False
         elif text.startswith("Traceback (most recent call last)"):
             self._traceback = True
-        elif text and not self._traceback and not _OF_KFP.match(text) and not _METRICS.match(text) and text != "}":
+        elif text and not self._traceback and not any(one.match(text) for one in (_OF_KFP, _BETWEEN, _METRICS)):
             print(f"   {text}", file=self.terminal, flush=True)
             self.last = text
 

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from kubesight.job import Job
+from kubesight.models.names import find_model
 
 _POOL = ("image", "accelerator", "gpus", "cpu", "memory")
 _OWN = ("training_folder", "node_selector", "tolerations", *_POOL)
@@ -37,6 +38,9 @@ def job_parameters(job: Job) -> dict[str, Any]:
     for name in _POOL:
         if (value := getattr(resources, name)) is not None:
             parameters[name] = value
+    if resources.image and any(find_model(name).framework == "tensorflow" for name in job.model_names):
+        # The job's image is that of every step, and has what its models need.
+        parameters["keras_image"] = resources.image
     return parameters
 
 

@@ -33,29 +33,9 @@ def train_model(
         training_folder: where checkpoints are kept, so that a retry goes on from them: a folder of a mounted volume.
             Empty keeps them beside the model.
     """
-    import json
-    import shutil
-    from pathlib import Path
+    from kubesight.components.training import train_step
 
-    from kubesight.components.summaries import training_markdown
-    from kubesight.train.trainer import train
-
-    folder = Path(training_folder or f"{model.path}.training")
-    settings = json.loads(hyperparameters)
-    card = train(
-        training_data.path,
-        validation_data.path,
-        folder,
-        model_name=model_name,
-        hyperparameters=settings,
-        weights=weights,
-        primary_metric=primary_metric or None,
-    )
-    if card is None:
-        raise SystemExit("training was stopped before its end; a retry goes on from the last checkpoint")
-    shutil.copytree(folder / "model", model.path, dirs_exist_ok=True)
-    model.framework = card.framework
-    model.metadata.update(task=str(card.task), model_name=card.model_name, classes=len(card.classes))
-    for name, value in card.metrics.items():
-        metrics.log_metric(name, value)
-    Path(log.path).write_text(training_markdown(card, folder / "metrics.jsonl"), encoding="utf-8")
+    train_step(
+        training_data, validation_data, model, metrics, log, model_name=model_name, hyperparameters=hyperparameters,
+        weights=weights, primary_metric=primary_metric, training_folder=training_folder,
+    )  # fmt: skip

@@ -112,7 +112,7 @@ def test_the_folder_that_is_shipped_is_the_one_that_was_scored(job: Path, ran: R
 def test_the_terminal_shows_steps_and_epochs_and_the_file_everything(job: Path, ran: Ran) -> None:
     steps = [line[3:] for line in ran.err.splitlines() if line.startswith("-- ")]
     assert steps == [
-        *["convert-dataset", "validate-dataset", "split-dataset"],
+        *["check-settings", "convert-dataset", "validate-dataset", "split-dataset"],
         *["train-model", "evaluate-model", "export-model"],
     ]
     assert "   epoch 1: " in ran.err

@@ -91,7 +91,7 @@ def test_run_sweeps_and_judges_the_best_model(job: Path, ran: Ran) -> None:
     out = job.parent / "out"
     steps = [line[3:] for line in ran.err.splitlines() if line.startswith("-- ")]
     assert steps == [
-        *["convert-dataset", "validate-dataset", "split-dataset"],
+        *["check-settings", "convert-dataset", "validate-dataset", "split-dataset"],
         *["tune-model", "evaluate-model", "export-model"],
     ]
     trials = read_trials(out / "sweep")

@@ -1,6 +1,5 @@
-"""Compiling, parameters from a job, reading a local run's output, and talking to Kubeflow's API."""
+"""Compiling, parameters from a job, and talking to Kubeflow's API."""
 
-import io
 import json
 import threading
 from collections.abc import Iterator
@@ -11,14 +10,16 @@ from typing import Any
 import pytest
 import yaml
 from kfp.components import load_component_from_file
+from kfp.dsl.base_component import BaseComponent
 
 import kubesight.components as components
 from kubesight.cli.main import main
-from kubesight.errors import ClusterError, DatasetError, KubesightError
+from kubesight.errors import ClusterError
 from kubesight.job import load_job
 from kubesight.pipelines.cluster import Api, submit_run, write_package
-from kubesight.pipelines.local import StepLog, _step_error, link_folder
+from kubesight.pipelines.local import link_folder
 from kubesight.pipelines.parameters import job_parameters
+from kubesight.pipelines.sweep import sweep_pipeline
 from kubesight.pipelines.train import train_pipeline
 
 JOB = """
@@ -95,7 +96,8 @@ def test_the_bare_pipeline_has_a_form_that_a_person_can_fill_in(tmp_path: Path) 
     assert [name for name, field in form.items() if not field.get("isOptional")] == ["source"]
     assert form["split_ratio"]["defaultValue"] == 0.2
     # The backend reads a number given at run time as "no GPU", and refuses empty quantities.
-    for name, value in {"gpus": "0", "cpu": "4", "memory": "16Gi", "image": components.IMAGE}.items():
+    images = {"image": components.IMAGE, "keras_image": components.KERAS_IMAGE}
+    for name, value in {"gpus": "0", "cpu": "4", "memory": "16Gi", **images}.items():
         assert form[name]["parameterType"] == "STRING"
         assert form[name]["defaultValue"] == value
     assert load_component_from_file(str(tmp_path / "train.yaml")).name == "kubesight-train"
@@ -114,7 +116,6 @@ def test_training_asks_for_the_pool_that_the_run_names(tmp_path: Path) -> None:
         "resourceCpuLimit": "{{$.inputs.parameters['pipelinechannel--cpu']}}",
         "resourceMemoryLimit": "{{$.inputs.parameters['pipelinechannel--memory']}}",
     }
-    assert container["image"] == "{{$.inputs.parameters['pipelinechannel--image']}}"
     assert executors["exec-train-model"] == {
         "emptyDirMounts": [{"medium": "Memory", "mountPath": "/dev/shm", "sizeLimit": "8Gi", "volumeName": "dshm"}],
         "nodeSelector": {"nodeSelectorJson": {"componentInputParameter": "node_selector"}},
@@ -124,9 +125,44 @@ def test_training_asks_for_the_pool_that_the_run_names(tmp_path: Path) -> None:
     assert tasks["train-model"]["retryPolicy"]["maxRetryCount"] == 2
     assert all(task["cachingOptions"]["enableCache"] for task in tasks.values())
     names = {task["taskInfo"]["name"] for task in tasks.values()}
-    assert names == {"Convert", "Validate", "Split", "Train", "Evaluate", "Export"}
+    assert names == {"Check", "Convert", "Validate", "Split", "Train", "Evaluate", "Export"}
     for container in spec["deploymentSpec"]["executors"].values():
         assert "pip install" not in " ".join(container["container"]["command"])
+
+
+@pytest.mark.parametrize("pipeline", [train_pipeline, sweep_pipeline], ids=lambda pipeline: pipeline.name)
+def test_steps_that_run_the_model_have_the_image_of_its_framework(pipeline: BaseComponent, tmp_path: Path) -> None:
+    write_package(pipeline, {}, tmp_path / "out.yaml")
+    spec, _ = package(tmp_path / "out.yaml")
+    images = {name: each["container"]["image"] for name, each in spec["deploymentSpec"]["executors"].items()}
+    form, chosen = "pipelinechannel--image", "pipelinechannel--check-settings-training_image"
+    trainer = "train-model" if pipeline is train_pipeline else "tune-model"
+    by_step = dict.fromkeys(("check-settings", "convert-dataset", "validate-dataset", "split-dataset"), form)
+    by_step |= dict.fromkeys((trainer, "evaluate-model", "export-model"), chosen)
+    assert images == {f"exec-{name}": f"{{{{$.inputs.parameters['{image}']}}}}" for name, image in by_step.items()}
+    tasks = spec["root"]["dag"]["tasks"]
+    place = {"producerTask": "check-settings", "outputParameterKey": "training_image"}
+    sources = {form: {"componentInputParameter": "image"}, chosen: {"taskOutputParameter": place}}
+    for name, image in by_step.items():
+        assert tasks[name]["inputs"]["parameters"][image] == sources[image]
+    # Nothing is read before the settings are known to be right.
+    assert tasks["convert-dataset"]["dependentTasks"] == ["check-settings"]
+
+
+@pytest.mark.parametrize(
+    ("model_name", "images"),
+    [
+        ("resnet18", {"image": "registry.example.org/both:1"}),
+        ("keras/MobileNetV2", dict.fromkeys(("image", "keras_image"), "registry.example.org/both:1")),
+    ],
+)
+def test_the_jobs_image_is_that_of_every_step(tmp_path: Path, model_name: str, images: dict[str, str]) -> None:
+    (tmp_path / "job.yaml").write_text(
+        f"task: image_classification\ntraining_data: pictures\ntraining_parameters: {{model_name: {model_name}}}\n"
+        "kubesight: {resources: {image: 'registry.example.org/both:1'}}\n"
+    )
+    parameters = job_parameters(load_job(tmp_path / "job.yaml"))
+    assert {name: value for name, value in parameters.items() if "image" in name} == images
 
 
 def test_compile_of_a_job_fills_the_form(
@@ -149,62 +185,6 @@ def test_compile_of_a_job_fills_the_form(
 def test_a_package_must_be_yaml(tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match=r"out\.zip: a pipeline package is a YAML file"):
         write_package(train_pipeline, {}, tmp_path / "out.zip")
-
-
-RUN = """\
-10:00:00.000 - INFO - Executing task \x1b[96m'convert-dataset'\x1b[0m
-    [KFP Executor 2026-11-21 10:39:05,390 INFO]: Got executor_input:
-        {
-            "outputFile": "/tmp/x.json"
-        }
-        [KFP Executor 2026-11-21 10:39:06,000 WARNING]: two pictures are the same
-    a line of its own
-    2026-11-21T10:39:45.119919Z epoch=0 accuracy=0.5
-"""
-FAILED = """\
-    Traceback (most recent call last):
-      File "x.py", line 3, in convert
-        raise DatasetError(message)
-    {error}
-10:00:01.000 - INFO - Task 'convert-dataset' finished with status FAILURE
-"""
-
-
-def replay(text: str) -> tuple[StepLog, str, str]:
-    file, terminal = io.StringIO(), io.StringIO()
-    steps = StepLog(file, terminal)
-    for at in range(0, len(text), 7):
-        steps.write(text[at : at + 7])
-    return steps, file.getvalue(), terminal.getvalue()
-
-
-def test_the_terminal_shows_what_steps_say_and_the_file_everything() -> None:
-    steps, file, terminal = replay(RUN + FAILED.format(error="kubesight.errors.DatasetError: a.csv, line 3: no label"))
-    assert terminal == "-- convert-dataset\n   two pictures are the same\n   a line of its own\n"
-    assert "Got executor_input" in file
-    assert "raise DatasetError" in file
-    assert "\x1b" not in file
-    assert list(steps.seconds) == ["convert-dataset"]
-
-
-@pytest.mark.parametrize(
-    ("error", "kind", "message"),
-    [
-        ("kubesight.errors.DatasetError: a.csv, line 3: no label", DatasetError, "a.csv, line 3: no label"),
-        ("ValueError: too small", KubesightError, "run.log: the step convert-dataset failed: ValueError: too small"),
-        ("torch.OutOfMemoryError: CUDA", KubesightError, "run.log: the step convert-dataset failed: torch.OutOfMem"),
-    ],
-)
-def test_a_failed_step_fails_the_run_with_its_own_message(error: str, kind: type, message: str) -> None:
-    steps, _, _ = replay(RUN + FAILED.format(error=error))
-    raised = _step_error(steps, Path("run.log"))
-    assert type(raised) is kind
-    assert str(raised).startswith(message)
-
-
-def test_a_step_that_was_killed_is_told_by_its_last_line() -> None:
-    steps, _, _ = replay(RUN + "10:00:01.000 - INFO - Task 'convert-dataset' finished with status FAILURE\n")
-    assert "its last line was 'a line of its own'" in str(_step_error(steps, Path("run.log")))
 
 
 def test_results_get_stable_names_that_replace_earlier_ones(tmp_path: Path) -> None:

@@ -11,17 +11,23 @@ from PIL import Image
 
 import kubesight
 import kubesight.components as components
+from kubesight.components.check_settings import check_settings
 from kubesight.components.convert_dataset import convert_dataset
 from kubesight.components.evaluate_model import evaluate_model
 from kubesight.components.export_model import export_model
 from kubesight.components.split_dataset import split_dataset
+from kubesight.components.train_keras_model import train_keras_model
 from kubesight.components.train_model import train_model
+from kubesight.components.tune_model import tune_model
 from kubesight.components.validate_dataset import validate_dataset
 from kubesight.dataset import Dataset
 from kubesight.errors import DatasetError
 from kubesight.modelcard import ModelCard
 
-COMPONENTS = [convert_dataset, validate_dataset, split_dataset, train_model, evaluate_model, export_model]
+COMPONENTS = [
+    *(check_settings, convert_dataset, validate_dataset, split_dataset, train_model, train_keras_model, tune_model),
+    *(evaluate_model, export_model),
+]
 SMALL = {
     "number_of_epochs": 1,
     "training_batch_size": 8,
@@ -173,11 +179,19 @@ def test_components_are_thin_described_and_ascii(component: dsl.base_component.B
     assert len([line for line in body if line.strip()]) <= 30
     spec = component.component_spec
     container = spec.implementation.container
-    assert container.image == components.IMAGE
+    assert container.image == (components.KERAS_IMAGE if component is train_keras_model else components.IMAGE)
     assert "pip install" not in " ".join(container.command)
     readme = (module.parent / "README.md").read_text(encoding="utf-8")
     for name in [*spec.inputs, *spec.outputs]:
         assert f"`{name}`" in readme, f"{name} is missing in the README"
+
+
+def test_both_trainings_have_the_same_inputs_and_outputs() -> None:
+    specs = [component.component_spec for component in (train_model, train_keras_model)]
+    assert specs[0].outputs == specs[1].outputs
+    assert specs[0].inputs.keys() == specs[1].inputs.keys()
+    differing = {name for name, each in specs[0].inputs.items() if each != specs[1].inputs[name]}
+    assert differing == {"model_name"}, "its default"
 
 
 def test_image_has_the_version_and_the_named_registry(monkeypatch: pytest.MonkeyPatch) -> None:

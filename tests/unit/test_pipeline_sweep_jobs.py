@@ -139,19 +139,19 @@ def test_the_bare_pipeline_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "cpuLimit": 1.0, "memoryLimit": pytest.approx(4 * 2**30 / 1e9), "resourceCpuLimit": "1",
         "resourceMemoryLimit": "4Gi",
     }  # fmt: skip
-    assert container["image"] == "{{$.inputs.parameters['pipelinechannel--image']}}"
     tasks = spec["root"]["dag"]["tasks"]
     assert {task["taskInfo"]["name"] for task in tasks.values()} == {
-        *("Convert", "Validate", "Split", "Sweep", "Evaluate", "Export")
+        *("Check", "Convert", "Validate", "Split", "Sweep", "Evaluate", "Export")
     }
     assert tasks["tune-model"]["retryPolicy"]["maxRetryCount"] == 2
     assert tasks["evaluate-model"]["inputs"]["artifacts"]["model"]["taskOutputArtifact"] == {
         "outputArtifactKey": "model", "producerTask": "tune-model",
     }  # fmt: skip
     given = tasks["tune-model"]["inputs"]["parameters"]
-    names = ("job", "sweep_folder", "engine", "image", "accelerator", "gpus", "cpu", "memory", "node_selector")
-    for name in (*names, "tolerations"):
+    names = ("job", "sweep_folder", "engine", "accelerator", "gpus", "cpu", "memory", "node_selector", "tolerations")
+    for name in names:
         assert given[name] == {"componentInputParameter": name}
+    assert given["image"]["taskOutputParameter"]["outputParameterKey"] == "training_image", "the trials' too"
 
 
 def test_every_step_of_a_job_has_its_volumes(job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,5 +219,5 @@ def test_the_pipelines_share_their_form() -> None:
     ]
     train, sweep = forms
     differing = {name for name in train.keys() & sweep.keys() if train[name] != sweep[name]}
-    assert differing == {"image", "gpus", "cpu", "memory"}
+    assert differing == {"image", "keras_image", "gpus", "cpu", "memory"}
     assert sweep.keys() - train.keys() == {"job", "sweep_folder", "engine"}
