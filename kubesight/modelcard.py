@@ -56,8 +56,8 @@ class FitPreprocessing(Preprocessing):
 class StretchPreprocessing(BaseModel):
     """From an RGB picture to a Keras classifier's input, the same in training, evaluation, export and serving.
 
-    The whole picture becomes `size` by `size` pixels, whatever its aspect ratio, by `interpolation`, which averages
-    when pictures shrink, and is rounded to bytes. `scaling` names what becomes of these bytes inside the network: what
+    The whole picture becomes `size` by `size` pixels, whatever its aspect ratio, by `interpolation`, with
+    antialiasing, and is rounded to bytes. `scaling` names what becomes of these bytes inside the network: what
     its own layers do (`built_in`), or `preprocess_input` of keras.applications in this mode.
     """
 

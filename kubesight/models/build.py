@@ -76,7 +76,10 @@ def load_trained(model_dir: Path | str, device: torch.device | str = "cpu") -> t
     """
     card = ModelCard.load(model_dir)
     if card.framework != "torch":
-        raise ModelError(f"a {card.framework} model, which this part of kubesight does not run", where=str(model_dir))
+        raise ModelError(
+            f"{card.model_name} was trained with {card.framework}, so torch cannot load it", where=str(model_dir),
+            hint="Load it by kubesight.serving.predictor.load_predictor, as predict and evaluate do.",
+        )  # fmt: skip
     if card.task not in CLASSIFICATION_TASKS:
         return load_detector(model_dir, card).to(device).eval(), card
     built = build_model(find_model(card.model_name), len(card.classes), image_size=card.crop.crop_size)

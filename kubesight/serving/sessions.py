@@ -1,16 +1,30 @@
-"""Opening what runs a network: a device of torch's, or a session of onnxruntime's."""
+"""What runs a network: which library, on a device of torch's, or in a session of onnxruntime's."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from kubesight.errors import ModelError
-from kubesight.modelcard import ONNX_FILE
+from kubesight.modelcard import ONNX_FILE, ModelCard
 
 if TYPE_CHECKING:  # neither is needed to serve with the other
     import onnxruntime
     import torch
 
-Backend = Literal["torch", "onnx"]
+Backend = Literal["torch", "tensorflow", "onnx"]
+
+
+def chosen_backend(card: ModelCard, backend: Backend | None, model_dir: Path) -> Backend:
+    """The backend that is asked for; by default the framework that trained the model.
+
+    Raises:
+        ModelError: the other framework is asked for.
+    """
+    if backend in (None, "onnx", card.framework):
+        return backend or card.framework
+    raise ModelError(
+        f"{card.model_name} was trained with {card.framework}, so {backend} cannot run it", where=str(model_dir),
+        hint=f"Leave the backend out, or name {card.framework} or onnx.",
+    )  # fmt: skip
 
 
 def torch_device(device: str | None) -> "torch.device":

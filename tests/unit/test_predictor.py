@@ -16,7 +16,7 @@ from kubesight.modelcard import WEIGHTS_FILE, CropPreprocessing, ModelCard
 from kubesight.models.build import build_model, load_trained
 from kubesight.models.names import find_model
 from kubesight.models.weights import save_weights
-from kubesight.serving.classifier import to_probabilities
+from kubesight.serving.networks import to_probabilities
 from kubesight.serving.predictor import load_predictor
 
 NAME = "timm/test_resnet"
@@ -58,7 +58,7 @@ def make_pictures(folder: Path, count: int) -> list[str]:
 def by_hand(model: Path, names: list[str]) -> np.ndarray:
     """Logits from Pillow, torchvision and the bare network."""
     module, card = load_trained(model)
-    mean, std = list(card.preprocessing.mean), list(card.preprocessing.std)
+    mean, std = list(card.crop.mean), list(card.crop.std)
     rows = []
     for name in names:
         picture = functional.center_crop(functional.to_tensor(Image.open(name)), [CROP, CROP])
@@ -147,4 +147,4 @@ def test_predicting_changes_nothing_in_the_folder(tmp_path) -> None:
 @pytest.mark.parametrize("batch", [np.zeros((2, CROP, CROP, 3), np.float32), np.zeros((2, 3, CROP, CROP), np.uint8)])
 def test_other_batches_are_refused(tmp_path, batch) -> None:
     with pytest.raises(ValueError, match=r"wants uint8 \[n, 40, 40, 3\]"):
-        load_predictor(make_model(tmp_path / "model"), device="cpu").logits(batch)
+        load_predictor(make_model(tmp_path / "model"), device="cpu").probabilities(batch)
