@@ -79,7 +79,8 @@ def freeze(model: keras.Model, *, train_only_top_layer: bool, layers_to_freeze: 
         What is frozen: `["backbone"]`, or the names of groups.
     """
     backbone = model.get_layer(BACKBONE)
-    model.trainable = True  # of all layers in it
+    for layer in model._flatten_layers():  # each by itself: what is already true of a model is not handed down
+        layer.trainable = True
     if train_only_top_layer:
         backbone.trainable = False
         return [BACKBONE]
