@@ -27,10 +27,11 @@ _CHANNELS = {"training": ("training_data",), "validation": ("validation_data",),
 _NO_EFFECT = {
     "RoleArn", "OutputDataConfig", "ResourceConfig", "AlgorithmSpecification", "model_version",
     "Tags", "VpcConfig", "EnableNetworkIsolation", "EnableInterContainerTrafficEncryption", "EnableManagedSpotTraining",
-    "CheckpointConfig", "Environment", "RetryStrategy", "TrainingJobName", "HyperParameterTuningJobName",
+    "CheckpointConfig", "Environment", "RetryStrategy",
     "instance_type", "instance_count", "role", "output_path", "metric_definitions",
 }  # fmt: skip
 
+_NAMES = ("HyperParameterTuningJobName", "TrainingJobName", "base_tuning_job_name")
 _WARM_START = {"WarmStartConfig", "warm_start_config"}
 
 
@@ -56,6 +57,9 @@ def from_sagemaker(value: Mapping[str, Any], place: Place) -> Translation:
     if isinstance(source, dict):
         source.setdefault("format", "folder")
     _check_keys(job, value, (), place)
+    for name in _NAMES:
+        if name in value:
+            job.put(("name",), value[name], (name,))
     definition = mapping_at(value, (_DEFINITION,), place)
     _check_keys(job, definition, (_DEFINITION,), place)
     _put_data(job, value, definition, place)
@@ -66,7 +70,8 @@ def from_sagemaker(value: Mapping[str, Any], place: Place) -> Translation:
 
 def _check_keys(job: Translation, value: Mapping[str, Any], above: Keys, place: Place) -> None:
     inner = {"StaticHyperParameters", "InputDataConfig", "DefinitionName", "StoppingCondition"}
-    known = inner if above else {*_SIGNS, *_CHANNELS, *SETTINGS, "InputDataConfig", "StoppingCondition", "kubesight"}
+    ours = {*_SIGNS, *_CHANNELS, *SETTINGS, *_NAMES, "InputDataConfig", "StoppingCondition", "kubesight"}
+    known = inner if above else ours
     rest = {key: each for key, each in value.items() if key not in (*_NO_EFFECT, *_WARM_START)}
     check_keys(rest, above, known, place)
     for key in value:

@@ -15,6 +15,7 @@ from kubesight.errors import JobError
 from kubesight.tune.katib.experiment import read_experiment
 from kubesight.tune.records import Trial, read_trials
 from kubesight.tune.runner import SweepResult, run_sweep
+from kubesight.tune.trials.launching import THREADS
 
 
 class Watcher:
@@ -333,8 +334,10 @@ def test_caches_of_our_trainings_are_counted(tmp_path: Path) -> None:
 
 def test_what_trials_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    script = "echo $CUDA_VISIBLE_DEVICES,$OMP_NUM_THREADS,$KATIB_TRIAL_NAME,$(command -v kubesight); echo accuracy=1"
+    for name in THREADS:
+        monkeypatch.delenv(name, raising=False)
+    threads = ",".join(f"${name}" for name in THREADS)
+    script = f"echo $CUDA_VISIBLE_DEVICES,{threads},$KATIB_TRIAL_NAME,$(command -v kubesight); echo accuracy=1"
     document = experiment(script + "; sleep 0.3", trials=4, parallel=4)
     container = document["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]["containers"][0]
     container["resources"] = {"limits": {"nvidia.com/gpu": 1}}
@@ -343,7 +346,7 @@ def test_what_trials_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     seen = [(Path(t.folder) / "stdout.log").read_text().splitlines()[0].split(",") for t in result.trials]
     assert watcher.most == 2  # as many as there are GPUs
     assert sorted({gpu for gpu, *_ in seen}) == ["3", "5"]
-    assert {threads for _, threads, *_ in seen} == {str(max(1, len(os.sched_getaffinity(0)) // 4))}
+    assert {count for each in seen for count in each[1:4]} == {str(max(1, len(os.sched_getaffinity(0)) // 4))}
     assert [name for *_, name, _ in seen] == [trial.name for trial in result.trials]
     assert all(Path(path).parent == Path(os.sys.executable).parent for *_, path in seen)  # type: ignore[attr-defined]
     container["resources"] = {"limits": {"nvidia.com/gpu": 3}}

@@ -102,8 +102,9 @@ def test_the_tuning_request() -> None:
     assert job.validation_data.path == "s3://bucket/more/"
     assert [notice.split(" has no effect")[0] for notice in job.notices] == [
         "the space becomes 6 groups of equal chance, in which settings stand only where they have an effect.",
-        "HyperParameterTuningJobName", "AlgorithmSpecification",
+        "AlgorithmSpecification",
     ]  # fmt: skip
+    assert (job.name, sweep_of(job).name) == ("tune", "tune")
 
 
 def test_the_training_request() -> None:

@@ -95,6 +95,7 @@ def test_a_job_with_everything() -> None:
     assert {each["name"]: each["value"] for each in container["env"]} == {
         "KUBESIGHT_CACHE": "/data/sweeps/cache",
         "XDG_CACHE_HOME": "/data/sweeps/cache",
+        "KERAS_HOME": "/data/sweeps/cache/keras",
         "HOME": "/tmp",
     }
     # In a Job kubesight starts its own processes, one a GPU.

@@ -72,10 +72,11 @@ def pod_of(document: dict[str, Any]) -> dict[str, Any]:
     return document["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]
 
 
-def test_every_task_has_one() -> None:
+def test_every_task_has_one_and_sagemakers_table_too() -> None:
     assert [job.stem for job in JOBS] == [
         "image-classification",
         "image-classification-multilabel",
+        "image-classification-sagemaker",
         "instance-segmentation",
         "object-detection",
     ]
@@ -100,8 +101,15 @@ def test_kubectl_renders_them(name: str) -> None:
         assert document["kind"] == "Experiment"
         assert V1beta1Experiment.from_dict(json.loads(json.dumps(document))).to_dict() == document  # type: ignore[union-attr]
         read_experiment(document)
-        # What `kubectl apply -k ... -l kubesight/task=...` chooses one by.
-        assert document["metadata"]["labels"]["kubesight/task"].endswith(document["metadata"]["name"].replace("-", "_"))
+    # What `kubectl apply -k ... -l kubesight/task=...,kubesight/framework=...` chooses one by.
+    labels = [(each["metadata"]["labels"], each["metadata"]["name"]) for each in documents]
+    assert sorted((found["kubesight/task"], found["kubesight/framework"], name) for found, name in labels) == [
+        ("image_classification", "tensorflow", "image-classification-sagemaker"),
+        ("image_classification", "torch", "image-classification"),
+        ("image_classification_multilabel", "torch", "image-classification-multilabel"),
+        ("image_instance_segmentation", "torch", "instance-segmentation"),
+        ("image_object_detection", "torch", "object-detection"),
+    ]
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
@@ -125,16 +133,17 @@ def test_namespace_image_and_claim_are_one_line_each(name: str, tmp_path: Path) 
     text = file.read_text(encoding="utf-8")
     for old, new in [
         (r"^namespace: .*$", "namespace: my-team"),
-        (r"newName: .*$", "newName: registry.example.org/kubesight-torch"),
+        (r"newName: .*(kubesight-\w+)$", r"newName: registry.example.org/\1"),
         (r"newTag: .*$", 'newTag: "7"'),
         (r"value: kubesight-data$", "value: my-pictures"),
     ]:
         text, count = re.subn(old, new, text, flags=re.MULTILINE)
-        assert count == 1
+        assert count == (2 if old.startswith("new") else 1)
     file.write_text(text, encoding="utf-8")
     for document in kustomized(file.parent):
         assert document["metadata"]["namespace"] == "my-team"
         pod = pod_of(document)
-        assert pod["containers"][0]["image"] == "registry.example.org/kubesight-torch:7"
+        framework = document["metadata"]["labels"]["kubesight/framework"]
+        assert pod["containers"][0]["image"] == f"registry.example.org/kubesight-{framework}:7"
         claims = [volume["persistentVolumeClaim"]["claimName"] for volume in pod["volumes"] if "emptyDir" not in volume]
         assert claims == ["my-pictures"]

@@ -92,7 +92,8 @@ def _environment(resources: Resources, output: str) -> list[dict[str, str]]:
     if not is_kept(resources, cache):
         return []
     # Torch and Hugging Face cache under XDG_CACHE_HOME. A user without an entry in /etc/passwd has no home.
-    found = {"KUBESIGHT_CACHE": cache, "XDG_CACHE_HOME": cache, "HOME": "/tmp"}
+    keras = posixpath.join(cache, "keras")
+    found = {"KUBESIGHT_CACHE": cache, "XDG_CACHE_HOME": cache, "KERAS_HOME": keras, "HOME": "/tmp"}
     return [{"name": name, "value": value.replace("$", "$$")} for name, value in found.items()]
 
 

@@ -24,6 +24,7 @@ TRIAL_NAME = "trial_name"
 """The trial parameter that holds the trial's name."""
 
 TASK_LABEL = "kubesight/task"
+FRAMEWORK_LABEL = "kubesight/framework"
 
 _LONGEST_NAME = 40
 
@@ -148,7 +149,7 @@ def _check(sweep: Sweep, output: str) -> None:
 
 def _with_image(sweep: Sweep, resources: Resources, *, here: bool) -> Resources:
     """The resources with an image that has the trials' framework; all trials of an Experiment share one."""
-    frameworks = {find_model(name).framework for name in sweep.model_names}
+    frameworks = _frameworks(sweep)
     if resources.image or "tensorflow" not in frameworks:
         return resources
     if len(frameworks) == 1:
@@ -160,6 +161,10 @@ def _with_image(sweep: Sweep, resources: Resources, *, here: bool) -> Resources:
         where="search_space",
         hint="Sweep keras/* models and others apart, or name an image with both as kubesight.resources.image.",
     )
+
+
+def _frameworks(sweep: Sweep) -> set[str]:
+    return {find_model(name).framework for name in sweep.model_names}
 
 
 def _command(
@@ -203,7 +208,7 @@ def _metadata(sweep: Sweep, arguments: Arguments, namespace: str | None) -> dict
     return {
         "name": experiment_name(sweep),
         **({"namespace": namespace} if namespace else {}),
-        "labels": {TASK_LABEL: sweep.task.value},
+        "labels": {TASK_LABEL: sweep.task.value, FRAMEWORK_LABEL: "-".join(sorted(_frameworks(sweep)))},
         "annotations": annotations,
     }
 

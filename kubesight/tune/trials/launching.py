@@ -26,6 +26,9 @@ log = logging.getLogger("kubesight")
 
 DEFAULT_NAMESPACE = "default"
 
+THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+"""What torch and TensorFlow ask how many threads to use; without them every trial would take all cores."""
+
 PICTURES_FOLDER = ".pictures"
 """Beside the trials' folders while a sweep runs: see `kubesight.dataset.picture_cache`. Hidden, since it is removed
 afterwards, and a user's own pictures may well be in a folder that is called so.
@@ -155,7 +158,7 @@ class Launcher:
     def _environment(self, plan: TrialPlan, devices: Sequence[str]) -> dict[str, str]:
         """This process's variables, under what a trial needs, under what its container says."""
         programs = str(Path(sys.executable).parent)  # so that `kubesight` and `python` are those of this program
-        env = {"OMP_NUM_THREADS": self._threads, "KUBESIGHT_PICTURES": str(self._pictures)}
+        env = dict.fromkeys(THREADS, self._threads) | {"KUBESIGHT_PICTURES": str(self._pictures)}
         env |= {**os.environ, VISIBLE: ",".join(devices)}
         env |= {"PYTHONUNBUFFERED": "1", "KATIB_TRIAL_NAME": plan.name}
         env |= {name: replace_paths(value, plan.paths) for name, value in plan.command.env.items()}

@@ -33,7 +33,7 @@ _COMMAND_LINE = re.compile(rf"{_PART}+(?:{_BLANK}{_PART}+)*")
 # Read when they are asked for, or set by the server itself; every other variable may be read by some library as it is
 # imported, and has no effect on a process that is forked later.
 _READ_LATE = re.compile(
-    r"CUDA_VISIBLE_DEVICES|NVIDIA_VISIBLE_DEVICES|OMP_NUM_THREADS|KUBESIGHT_\w*|KATIB_\w*|PWD|OLDPWD|_|SHLVL"
+    r"CUDA_VISIBLE_DEVICES|NVIDIA_VISIBLE_DEVICES|OMP_NUM_THREADS|TF_NUM_\w*|KUBESIGHT_\w*|KATIB_\w*|PWD|OLDPWD|_|SHLVL"
 )
 
 
@@ -124,7 +124,9 @@ class WarmWorkers:
         if server is None or server.env != _early(env):
             return None
         if not server.wait_ready():
-            log.warning("warm workers cannot be started; every trial imports torch anew: %s", server.complaint())
+            log.warning(
+                "warm workers cannot be started; every trial imports its framework anew: %s", server.complaint()
+            )
             self._usable = False
             self.close()
             return None
