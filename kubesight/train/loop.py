@@ -103,11 +103,15 @@ class Loop(ABC):
         """What decides which epoch is best, greater is better; None when it is undefined."""
         return metrics.get(self.primary_metric)
 
+    def _trained(self) -> dict[str, float]:
+        """What the running epoch's training has measured."""
+        return {"training_loss": self.progress.loss_sum / max(1, self.progress.samples)}
+
     def _sentence(self, metrics: dict[str, float], score: float, speed: dict[str, float]) -> str:
         """An evaluation, told to people.
 
         Args:
-            metrics: those of the validation part, `training_loss` and `learning_rate`.
+            metrics: those of the validation part, what `_trained` says, and `learning_rate`.
             score: the primary metric.
             speed: `seconds` of the epoch's training, and `images_per_second`.
         """
@@ -172,7 +176,7 @@ class Loop(ABC):
         every = settings.get("checkpoint_frequency")
         if every and (progress.epoch + 1) % every == 0 and self.is_main:
             self._save_weights(f"epoch_{progress.epoch}.safetensors")
-        progress.epoch, progress.step, progress.loss_sum, progress.samples = progress.epoch + 1, 0, 0.0, 0
+        progress.next_epoch()
         if self._is_due(SECONDS_BETWEEN_EPOCH_CHECKPOINTS):
             self._save()
 
@@ -224,11 +228,7 @@ class Loop(ABC):
     def _tell(self, metrics: dict[str, float], score: float, speed: dict[str, float]) -> None:
         """Append an evaluation to the history, and tell of it: a metric line, and a sentence for people."""
         progress = self.progress
-        told = {
-            **metrics,
-            "training_loss": progress.loss_sum / max(1, progress.samples),
-            "learning_rate": self._learning_rate(),
-        }
+        told = {**metrics, **self._trained(), "learning_rate": self._learning_rate()}
         stopping = {} if progress.termination is None else {STOP_METRIC: 1.0}
         record = {"epoch": progress.epoch, **told, **stopping, **speed}
         progress.history.append(record)

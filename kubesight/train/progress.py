@@ -15,7 +15,8 @@ class Progress:
     """How far training has come, in numbers.
 
     `epoch` counts finished epochs; `step` the mini-batches done in the running one (as many as an epoch has while its
-    validation is due). `loss_sum` and `samples` make the running epoch's mean training loss. `stopping_score` is what
+    validation is due). `loss_sum` and `samples` make the running epoch's mean training loss, `right` and `samples` its
+    training accuracy, where an engine counts what is predicted right. `stopping_score` is what
     an evaluation must exceed, by `early_stopping_min_delta`, to count as an improvement. `stopped_early` says that
     the training's own patience has ended it, `termination` which decision of a sweep's policy has. Random numbers need
     no state of their own: all are drawn from (seed, epoch, step or picture), and so is the sampler's order.
@@ -25,6 +26,7 @@ class Progress:
     step: int = 0
     loss_sum: float = 0.0
     samples: int = 0
+    right: int = 0
     best_score: float | None = None
     best_epoch: int | None = None
     best_metrics: dict[str, float] = field(default_factory=dict)
@@ -39,6 +41,11 @@ class Progress:
         """Checkpoints from before there was a least improvement hold the best score alone."""
         if self.stopping_score is None:
             self.stopping_score = self.best_score
+
+    def next_epoch(self) -> None:
+        """The running epoch is done."""
+        self.epoch += 1
+        self.step, self.loss_sum, self.samples, self.right = 0, 0.0, 0, 0
 
 
 def difference(earlier: dict[str, Any], now: dict[str, Any]) -> str:
