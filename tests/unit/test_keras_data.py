@@ -68,8 +68,8 @@ def test_batches_come_in_the_order_and_sizes_that_were_asked_for_with_the_labels
 def test_labels_of_several_classes_a_picture_come_as_rows(tmp_path):
     dataset = digit_scenes_dataset(tmp_path, 0, 3)
     table = read_table(dataset, [str(number) for number in range(10)])
-    (batch,) = Pictures(table, StretchPreprocessing(size=16)).batches(0, [[2, 0]])
-    assert batch.pixels.shape == (2, 16, 16, 3)
+    (batch,) = Pictures(table, PREPROCESSING).batches(0, [[2, 0]])
+    assert batch.pixels.shape == (2, SIZE, SIZE, 3)
     np.testing.assert_array_equal(batch.labels, table.labels[[2, 0]])
     assert batch.labels.sum() >= 2
 

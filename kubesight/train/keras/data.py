@@ -1,16 +1,17 @@
-"""Pictures into batches by tf.data: decoded and resized in parallel, ahead of the training step, in a fixed order."""
+"""Pictures into batches by tf.data: decoded, resized and augmented ahead of the training step, in a fixed order."""
 
 import logging
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from kubesight.errors import KubesightError
 from kubesight.modelcard import StretchPreprocessing
 from kubesight.models.keras.pictures import encoded_picture, repaired_picture, to_pixels
 from kubesight.train.keras.augment import Augmentation, warp
@@ -22,12 +23,11 @@ log = logging.getLogger("kubesight")
 KEPT_SHARE_OF_FREE_MEMORY = 1 / 8
 """Pixels of a part are kept in memory when they all fit into this share of what is free as the first are asked for.
 
-Training and validation part together then take at most a quarter, and the network, its gradients and the pictures in
-flight find room. A part that does not fit is decoded anew each epoch: with some of it kept the order of reading would
-still be that of the disk.
+Training and validation part together then take less than a quarter, and the network, its gradients and the pictures in
+flight find room. A part that does not fit is decoded each epoch, since it will not fit better later.
 """
 
-_AHEAD = 2  # batches that wait for the training step
+_AHEAD = 2  # batches that are read, and as many that wait for the training step
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,15 @@ class Batch:
     index: np.ndarray
     pixels: tf.Tensor
     labels: np.ndarray
+
+
+@dataclass
+class _Run:
+    """What the pipeline is to give, and why it ended before."""
+
+    epoch: int
+    plan: list[np.ndarray]
+    error: KubesightError | None = None
 
 
 class Pictures:
@@ -64,22 +73,20 @@ class Pictures:
         augmentation: Augmentation | None = None,
         keep: bool = True,
     ) -> None:
-        """Describe the pipelines; nothing is read before the first batch is asked for."""
+        """Describe the pipeline; nothing is read before the first batch is asked for."""
         self.table = table
         self.preprocessing = preprocessing
         self.augmentation = augmentation
         self._keep = keep
         self._kept: np.ndarray | None = None
         self._is_kept = np.zeros(len(table), bool)
-        self._odd: set[int] = set()
         self._cores = cores()
-        self._epoch, self._plan = 0, [np.empty(0, np.int64)]
+        self._run = _Run(0, [])
         size = preprocessing.size
-        transforms = tf.TensorSpec((None, 8), tf.float32)
-        # Described once, not once an epoch: TensorFlow traces a graph for each, which takes longer than a small epoch.
-        self._decoding = self._pipeline(self._encoded, (tf.TensorSpec((None,), tf.string), transforms), self._decode)
-        kept = tf.TensorSpec((None, size, size, 3), tf.uint8)
-        self._indexing = self._pipeline(self._indexed, (kept, transforms), self._view)
+        given = (tf.TensorSpec((None, size, size, 3), tf.uint8), tf.TensorSpec((None, 8), tf.float32))
+        # Described once, not once an epoch: each description is traced as a graph of its own.
+        pixels = tf.data.Dataset.from_generator(self._given, output_signature=given)
+        self._pipeline = pixels.map(self._view, num_parallel_calls=self._cores, deterministic=True).prefetch(_AHEAD)
 
     def batches(self, epoch: int, batches: Sequence[Sequence[int]]) -> Iterator[Batch]:
         """The given batches, in order; their sizes may differ.
@@ -89,77 +96,71 @@ class Pictures:
             batches: places in the table.
 
         Raises:
-            DatasetError: a picture cannot be read; it is named.
+            DatasetError: a picture cannot be read; it is named. The batches before it have come.
+            StorageError: a picture is on another machine.
         """
-        plan = [np.asarray(batch, np.int64) for batch in batches]
-        done = 0
-        while done < len(plan):
-            try:
-                for batch in self._run(epoch, plan[done:]):
-                    done += 1
-                    yield batch
-            except tf.errors.OpError:
-                if not self._repair(plan[done]):
-                    raise
-
-    def _run(self, epoch: int, plan: list[np.ndarray]) -> Iterator[Batch]:
-        """Run one of the pipelines once."""
-        self._epoch, self._plan = epoch, plan
-        indexing = all(self._is_kept[index].all() for index in plan)
-        if not indexing and self._kept is None and self._keep:
+        if self._keep and self._kept is None:
             self._make_room()
-        for index, (pixels, views) in zip(plan, self._indexing if indexing else self._decoding, strict=True):
-            if self._kept is not None and not indexing:
-                self._kept[index] = pixels.numpy()
-                self._is_kept[index] = True
-            yield Batch(index, views, self.table.labels[index])
+        run = self._run = _Run(epoch, [np.asarray(batch, np.int64) for batch in batches])
+        # The plan may be longer: where a picture cannot be read the pipeline ends.
+        for index, pixels in zip(run.plan, self._pipeline, strict=False):
+            yield Batch(index, pixels, self.table.labels[index])
+        if run.error is not None:
+            raise run.error
 
-    def _pipeline(self, generate: Callable[[], Iterator[Any]], signature: Any, make: Callable) -> tf.data.Dataset:
-        """Make pixels and views of what a generator gives: whole batches, as many at once as there are cores.
+    def _given(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Each batch's resized pixels and its transforms.
 
-        The order stays. Under TensorFlow's op determinism functions with Python in them would run one at a time, so
-        Python is in the generator alone.
+        Pictures are decoded by TensorFlow in threads of Python rather than in a map of tf.data. Such a map of so many
+        operations takes half a second to start in each epoch, runs one picture at a time under TensorFlow's op
+        determinism, and does not say which picture it failed on.
         """
-        dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
-        return dataset.map(make, num_parallel_calls=self._cores, deterministic=True).prefetch(_AHEAD)
+        run = self._run
+        _reader(self.preprocessing)  # now, not by several threads at a time
+        with ThreadPoolExecutor(self._cores) as pool:
+            for index, pictures in self._ahead(run.plan, pool):
+                try:
+                    pixels = self._together(index, pictures)
+                except KubesightError as error:
+                    run.error = error  # TensorFlow would turn it into one of its own
+                    return
+                yield pixels, self._transforms(run.epoch, index)
 
-    def _encoded(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Each batch's files as they are on disk, [n] bytes, and its transforms."""
-        epoch, plan = self._epoch, self._plan
-        with ThreadPoolExecutor(self._cores) as pool:  # reading waits for disks and networks, and lets Python go on
-            for index in plan:
-                files = np.empty(len(index), object)  # numpy's own type for bytes would cut zeros off their ends
-                files[:] = list(pool.map(self._read, index))
-                yield files, self._transforms(epoch, index)
-
-    def _indexed(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Each batch's kept pixels and its transforms."""
-        assert self._kept is not None
-        epoch, plan = self._epoch, self._plan
+    def _ahead(self, plan: list[np.ndarray], pool: ThreadPoolExecutor) -> Iterator[tuple[np.ndarray, list[Future]]]:
+        """Each batch with those pictures that it must read; they, and some of later batches, are being read."""
+        reading: deque[tuple[np.ndarray, list[Future]]] = deque()
         for index in plan:
-            yield self._kept[index], self._transforms(epoch, index)
+            missing = index if self._kept is None else index[~self._is_kept[index]]
+            reading.append((index, [pool.submit(self._read, number) for number in missing.tolist()]))
+            if len(reading) > _AHEAD:
+                yield reading.popleft()
+        yield from reading
 
-    def _read(self, index: int) -> bytes:
-        return (repaired_picture if index in self._odd else encoded_picture)(self.table.url(index))
+    def _together(self, index: np.ndarray, pictures: list[Future]) -> np.ndarray:
+        """One batch's pixels, uint8 [n, size, size, 3]; newly read ones are kept where there is room."""
+        if self._kept is None:
+            return np.stack([picture.result() for picture in pictures])
+        for number, picture in zip(index[~self._is_kept[index]], pictures, strict=True):
+            self._kept[number] = picture.result()
+            self._is_kept[number] = True
+        return self._kept[index]
+
+    def _read(self, index: int) -> np.ndarray:
+        """One resized picture; what TensorFlow cannot decode comes through kubesight's own decoder."""
+        url, read = self.table.url(index), _reader(self.preprocessing)
+        with tf.device("CPU:0"):
+            try:
+                return read(tf.constant(encoded_picture(url))).numpy()
+            except tf.errors.InvalidArgumentError:
+                return read(tf.constant(repaired_picture(url))).numpy()
 
     def _transforms(self, epoch: int, index: np.ndarray) -> np.ndarray:
         if self.augmentation is None:
             return np.empty((0, 8), np.float32)
         return self.augmentation.transforms(epoch, index.tolist(), self.preprocessing.size)
 
-    def _decode(self, files: tf.Tensor, transforms: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """From files to pixels and views; the batches side by side keep the cores busy, so a batch takes one."""
-        size = self.preprocessing.size
-        pixels = tf.map_fn(
-            _reader(self.preprocessing),
-            files,
-            fn_output_signature=tf.TensorSpec((size, size, 3), tf.uint8),
-            parallel_iterations=1,
-        )
-        return self._view(pixels, transforms)
-
-    def _view(self, pixels: tf.Tensor, transforms: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return pixels, pixels if self.augmentation is None else warp(pixels, transforms)
+    def _view(self, pixels: tf.Tensor, transforms: tf.Tensor) -> tf.Tensor:
+        return pixels if self.augmentation is None else warp(pixels, transforms)
 
     def _make_room(self) -> None:
         """Set memory aside for all pixels, where there is enough."""
@@ -169,29 +170,10 @@ class Pictures:
             self._kept = np.empty((len(self.table), size, size, 3), np.uint8)
         else:
             self._keep = False
-            log.info("%d resized pictures would take %.1f of %.1f GB of free memory, so they are decoded each epoch",
-                     len(self.table), needed / 1e9, free / 1e9)  # fmt: skip
-
-    def _repair(self, index: np.ndarray) -> bool:
-        """Find the pictures of a batch that TensorFlow cannot decode, of which it does not say which they are.
-
-        What kubesight's own decoder reads comes through that one from now on.
-
-        Returns:
-            Whether there were any.
-
-        Raises:
-            DatasetError: a picture cannot be read by that either.
-        """
-        before = len(self._odd)
-        for number in index.tolist():
-            data = self._read(number)
-            try:
-                _reader(self.preprocessing)(tf.constant(data))
-            except tf.errors.OpError:
-                repaired_picture(self.table.url(number))
-                self._odd.add(number)
-        return len(self._odd) > before
+            log.info(
+                "%d resized pictures would take %.1f GB, more than %.0f%% of the %.1f GB of free memory: they are "
+                "decoded each epoch", len(self.table), needed / 1e9, 100 * KEPT_SHARE_OF_FREE_MEMORY, free / 1e9,
+            )  # fmt: skip
 
 
 @cache
