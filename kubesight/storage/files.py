@@ -20,7 +20,7 @@ def atomic_file(path: Path | str, mode: str = "wb") -> Iterator[IO[Any]]:
 
     Args:
         path: the final name; its folder is made when missing.
-        mode: `wb` or `w`.
+        mode: `wb`, `w+b` to read it again before it is renamed, or `w`.
 
     Raises:
         StorageError: the disk is full or the folder cannot be written.

@@ -173,7 +173,8 @@ def _keep(official: OfficialFile, output: Path, recorded: str | None, origin: So
     there = path.is_file() and (recorded or official.hash) is not None
     if there:
         try:
-            digest = check(path, official, recorded)
+            with open(path, "rb") as stream:
+                digest = check(stream, official, recorded, str(path))
         except ModelError as error:
             error.hint = "Remove this file, and it is fetched anew."
             raise
@@ -196,7 +197,7 @@ def fetch_official(official: OfficialFile, path: Path, recorded: str | None, sou
         ModelError: it cannot be had, or is not what it should be.
     """
     where = source.address(official.file) if source else official.url
-    with atomic_file(path) as stream:
+    with atomic_file(path, "w+b") as stream:
         if source:
             source.copy(official.file, stream)
         else:
@@ -205,12 +206,8 @@ def fetch_official(official: OfficialFile, path: Path, recorded: str | None, sou
             except OSError as error:
                 raise ModelError(f"cannot be downloaded: {error}", where=official.url) from error
             copy_url(official.url, stream)
-        stream.flush()
-        try:
-            digest = check(Path(stream.name), official, recorded)
-        except ModelError as error:
-            error.where = where
-            raise
+        stream.seek(0)
+        digest = check(stream, official, recorded, where)
     _log.info("%s: %d bytes from %s, sha256 %s", official.file, path.stat().st_size, where, digest)
     if official.hash is None and recorded is None:
         _log.info("%s: Keras publishes no hash of this file, so nothing shows that it is the right one", official.file)

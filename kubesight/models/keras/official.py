@@ -9,7 +9,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from kubesight.errors import ModelError
 from kubesight.models.names import ModelSpec
@@ -78,13 +78,14 @@ def official_file(spec: ModelSpec, size: int) -> OfficialFile:
     return official
 
 
-def check(path: Path, official: OfficialFile, recorded: str | None = None) -> str:
+def check(stream: IO[bytes], official: OfficialFile, recorded: str | None, where: str) -> str:
     """Make sure that a file is what it should be.
 
     Args:
-        path: the file.
+        stream: the file, open at its start.
         official: what it should be.
         recorded: the SHA-256 that a mirror has of it.
+        where: what to call it in messages.
 
     Returns:
         Its SHA-256, in hexadecimal.
@@ -95,16 +96,14 @@ def check(path: Path, official: OfficialFile, recorded: str | None = None) -> st
     digests = [hashlib.sha256()]
     if official.hash is not None and len(official.hash) == 32:
         digests.append(hashlib.md5(usedforsecurity=False))
-    with open(path, "rb") as stream:
-        while block := stream.read(1 << 20):
-            for digest in digests:
-                digest.update(block)
+    while block := stream.read(1 << 20):
+        for digest in digests:
+            digest.update(block)
     found = {digest.name: digest.hexdigest() for digest in digests}
     for wanted, whose in ((recorded, "the mirror's index.json"), (official.hash, "Keras")):
         name = "md5" if wanted is not None and len(wanted) == 32 else "sha256"
         if wanted is not None and found[name] != wanted:
             raise ModelError(
-                f"not the file that it should be: its {name} is {found[name]}, and {whose} says {wanted}",
-                where=str(path),
+                f"not the file that it should be: its {name} is {found[name]}, and {whose} says {wanted}", where=where
             )
     return found["sha256"]

@@ -122,7 +122,8 @@ def _right(path: Path, official: OfficialFile, recorded: str | None) -> str | No
     if not path.is_file():
         return None
     try:
-        return check(path, official, recorded)
+        with open(path, "rb") as stream:
+            return check(stream, official, recorded, str(path))
     except (ModelError, OSError) as error:
         _log.warning("%s; it is not used", error)
         return None
