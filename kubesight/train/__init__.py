@@ -1,4 +1,4 @@
-"""One training engine; tasks plug in."""
+"""One training loop; engines of torch and of TensorFlow, and tasks, plug in."""
 
 import os
 

@@ -201,6 +201,16 @@ def test_an_idle_server_of_another_environment_is_replaced(tmp_path: Path) -> No
         assert wait(process) == 0
 
 
+def test_where_torch_is_not_installed_workers_are_warm_without_it(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')\n")
+    env = {**ENV, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "2"}
+    with WarmWorkers() as warm:
+        process = warm.run(["models"], env=env, cwd=tmp_path, stdout=tmp_path / "log")
+        assert parent(process.pid) != os.getpid()
+        assert wait(process) == 0, (tmp_path / "log").read_text()
+    assert "resnet50" in (tmp_path / "log").read_text()
+
+
 def test_without_a_server_commands_are_run_plainly(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "timm.py").write_text("raise ImportError('this timm is broken')\n")
     env = {**ENV, "PYTHONPATH": str(tmp_path)}
