@@ -16,11 +16,12 @@ from kubesight.sweep.plan import Group
 
 @dataclass(frozen=True)
 class _Part:
-    """A group in the making: its models, what all its trials share, and what varies."""
+    """A group in the making: its models, what all its trials share, what varies, and what sets it apart from others."""
 
     models: tuple[str, ...]
     fixed: dict[str, Any]
     varying: dict[str, Distribution]
+    case: tuple[str, ...] = ()
 
 
 def groups_of(
@@ -77,7 +78,8 @@ def _split(task: Task, part: _Part) -> list[_Part]:
 
 
 def _with_value(part: _Part, name: str, value: Any) -> _Part:
-    return _Part(part.models, {**part.fixed, name: value}, _without(part, name).varying)
+    word = f"{name}_{value}" if isinstance(value, bool | int) else str(value)
+    return _Part(part.models, {**part.fixed, name: value}, _without(part, name).varying, (*part.case, word))
 
 
 def _with_what_counts(task: Task, part: _Part, switch: str) -> _Part:
@@ -102,6 +104,7 @@ def _without(part: _Part, left_out: str) -> _Part:
         part.models,
         {name: value for name, value in part.fixed.items() if name != left_out},
         {name: values for name, values in part.varying.items() if name != left_out},
+        part.case,
     )
 
 
@@ -116,7 +119,15 @@ def _refusal(task: Task, part: _Part) -> HyperparameterError | None:
 
 
 def _labels(parts: Sequence[_Part]) -> list[str]:
-    """One name for each part, fit for the names of Katib's parameters."""
-    names = [re.sub("[^a-z0-9_-]", "_", part.models[0].lower()) if len(part.models) == 1 else "" for part in parts]
-    count = Counter(names)
-    return [name if name and count[name] == 1 else f"group{index}" for index, name in enumerate(names)]
+    """One name for each part, fit for the names of Katib's parameters: its model, what sets it apart, or its number."""
+    models = [part.models[0] if len(part.models) == 1 else "" for part in parts]
+    cases = ["_".join(part.case) for part in parts]
+    labels = [f"group{index}" for index in range(len(parts))]
+    for names in (models, cases):
+        names = [re.sub("[^a-z0-9_-]", "_", name.lower()) for name in names]
+        count = Counter([*names, *labels])
+        labels = [
+            name if name and label.startswith("group") and count[name] == 1 else label
+            for name, label in zip(names, labels, strict=True)
+        ]
+    return labels

@@ -42,8 +42,8 @@ class Group:
     Every group has the same chance of being chosen, however many models or values it has.
 
     Attributes:
-        label: its own within the sweep: its model's name where no other group has it, else `group0`, `group1`, ...;
-            of letters a-z, digits, `-` and `_`.
+        label: its own within the sweep: its model's name where no other group has it, else what sets it apart (its
+            optimiser), else `group0`, `group1`, ...; of letters a-z, digits, `-` and `_`.
         fixed: settings of all its trials, by canonical name, typed. Empty in a sweep's only group, whose settings
             stand in `Sweep.fixed`.
         parameters: settings that vary, by canonical name; two values at least each. `model_name` is in one of the two.

@@ -157,6 +157,7 @@ def test_the_whole_table_becomes_a_group_for_each_optimiser_with_its_own_setting
     common = {"training_batch_size", "learning_rate", "regularizers_l2", "train_only_top_layer"}
     found = {group.fixed["optimizer"]: set(group.parameters) - common for group in sweep.groups}
     assert found == OWN
+    assert [group.label for group in sweep.groups] == TABLE["optimizer"]
     assert all(common <= group.parameters.keys() for group in sweep.groups)
     adam = next(group for group in sweep.groups if group.fixed["optimizer"] == "adam").parameters
     assert adam == {
