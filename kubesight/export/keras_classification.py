@@ -37,7 +37,7 @@ class KerasClassifierExport(ClassifierExport):
 
     def read(self, urls: Sequence[str]) -> list[np.ndarray]:
         """Resized as the card says."""
-        return [stretch(read_image(url), self.card.stretch) for url in urls]
+        return [stretch(read_image(url, min_size=self.size), self.card.stretch) for url in urls]
 
     def weight_bytes(self) -> int:
         """See the base class."""
