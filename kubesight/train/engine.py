@@ -105,7 +105,7 @@ class Engine(Loop):
             except torch.OutOfMemoryError as error:
                 self._halve(window, error)
         if not math.isfinite(loss):
-            raise self._diverged(loss, window)
+            raise self._divergence(loss, [name for batch in window for name in self.task.names(batch)])
         if self.settings["gradient_clip_norm"]:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.task.module.parameters(), self.settings["gradient_clip_norm"])
@@ -135,17 +135,6 @@ class Engine(Loop):
                 self.scaler.scale(loss).backward()
             total += loss.detach()
         return float(total)
-
-    def _diverged(self, loss: float, window: list[Any]) -> ModelError:
-        """The error of a loss that is no number: nothing of this step is kept, and its pictures are named."""
-        names = [name for batch in window for name in self.task.names(batch)]
-        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-        return ModelError(
-            f"the training loss became {loss} in epoch {self.progress.epoch}, in the batch of "
-            f"{', '.join(names[:8])}{more}",
-            hint="Lower learning_rate, set gradient_clip_norm, or look at the labels of these pictures. The weights "
-            "from before this batch are as they were: the last checkpoint and the best epoch's stay good.",
-        )
 
     def _halve(self, window: list[Any], error: BaseException) -> None:
         """After running out of memory: go on with half the pictures at a time and twice the accumulation."""

@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,21 @@ class Loop(ABC):
         if self.progress.stopped_early:
             said += f"; no improvement for {self.progress.no_improvement} evaluations, stopping"
         return said
+
+    def _divergence(self, loss: float, names: Sequence[str]) -> ModelError:
+        """The error of a training loss that is no number. It is raised before anything of its step is kept.
+
+        Args:
+            loss: of a step.
+            names: the addresses of the step's pictures.
+        """
+        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+        return ModelError(
+            f"the training loss became {loss} in epoch {self.progress.epoch}, in the batch of "
+            f"{', '.join(names[:8])}{more}",
+            hint="Lower learning_rate, set gradient_clip_norm, or look at the labels of these pictures. The weights "
+            "from before this batch are as they were: the last checkpoint and the best epoch's stay good.",
+        )
 
     def _any(self, flag: bool) -> bool:
         """Whether `flag` holds in some of the processes that train together."""

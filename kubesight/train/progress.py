@@ -16,10 +16,10 @@ class Progress:
 
     `epoch` counts finished epochs; `step` the mini-batches done in the running one (as many as an epoch has while its
     validation is due). `loss_sum` and `samples` make the running epoch's mean training loss, `right` and `samples` its
-    training accuracy, where an engine counts what is predicted right. `stopping_score` is what
-    an evaluation must exceed, by `early_stopping_min_delta`, to count as an improvement. `stopped_early` says that
-    the training's own patience has ended it, `termination` which decision of a sweep's policy has. Random numbers need
-    no state of their own: all are drawn from (seed, epoch, step or picture), and so is the sampler's order.
+    training accuracy, where an engine counts what is predicted right. `stopping_score` is what an evaluation must
+    exceed, by `early_stopping_min_delta`, to count as an improvement. `stopped_early` says that the training's own
+    patience has ended it, `termination` which decision of a sweep's policy has. Random numbers need no state of their
+    own: all are drawn from (seed, epoch, step or picture), and so is the sampler's order.
     """
 
     epoch: int = 0

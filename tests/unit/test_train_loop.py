@@ -256,6 +256,30 @@ def test_the_last_epoch_is_not_asked_about(tmp_path: Path) -> None:
     assert not (output / "decisions.jsonl").exists()
 
 
+def test_an_engine_tells_more_of_its_training(tmp_path: Path) -> None:
+    class Counting(Sums):
+        def _trained(self) -> dict[str, float]:
+            return {**super()._trained(), "training_accuracy": self.progress.right / self.progress.samples}
+
+    loop = Counting(tmp_path, [0.5] * 4)
+
+    def count(epoch: int, step: int) -> None:
+        loop.progress.right += epoch  # of 4 samples a step
+
+    loop.on_step = count
+    assert loop.fit().right == 0
+    assert [record["training_accuracy"] for record in records(tmp_path)] == [0.0, 0.25, 0.5, 0.75]
+
+
+def test_a_loss_that_is_no_number_is_told_with_its_pictures(tmp_path: Path) -> None:
+    loop = Sums(tmp_path, [0.5] * 4)
+    loop.progress.epoch = 2
+    said = str(loop._divergence(float("nan"), [f"{number}.png" for number in range(11)]))
+    assert "the training loss became nan in epoch 2" in said
+    assert "6.png, 7.png and 3 more" in said
+    assert str(loop._divergence(float("inf"), ["a.png", "b.png"])).partition(". ")[0].endswith("batch of a.png, b.png")
+
+
 def test_a_metric_that_is_not_defined_is_named(tmp_path: Path) -> None:
     loop = Sums(tmp_path, [0.5] * 4)
     loop.primary_metric = "AUC_macro"
