@@ -219,7 +219,8 @@ def _misfit(error: Exception) -> str:
         count = re.match(r"A total of (\d+) objects", said)
         layers = f"{count[1]} layers, of which the first: " if count else ""
         return f"{layers}{first[3]} is {first[2]}, not {first[1]}"
-    return " ".join(said.strip().splitlines()[:2]) or type(error).__name__
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return " ".join(lines[:2]) or type(error).__name__
 
 
 def _fold_deviation(backbone: keras.Model) -> None:
