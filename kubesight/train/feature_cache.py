@@ -1,18 +1,19 @@
 """Features of frozen backbones, kept for later trainings on the same data."""
 
 import contextlib
-import fcntl
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kubesight.dataset.urls import local_path
+from kubesight.models import files
 from kubesight.storage.files import atomic_file
+from kubesight.storage.locks import locked
 from kubesight.train.table import PictureTable
 
 log = logging.getLogger("kubesight")
@@ -22,8 +23,8 @@ lookups: Counter[str] = Counter()
 
 
 def cache_folder() -> Path:
-    """Where features are kept: `KUBESIGHT_CACHE`, by default `~/.cache/kubesight`."""
-    return Path(os.environ.get("KUBESIGHT_CACHE") or Path.home() / ".cache" / "kubesight") / "features"
+    """Where features are kept."""
+    return files.cache_folder() / "features"
 
 
 def kept_or_computed(key: str, shape: tuple[int, int], compute: Callable[[], np.ndarray]) -> np.ndarray:
@@ -42,7 +43,8 @@ def kept_or_computed(key: str, shape: tuple[int, int], compute: Callable[[], np.
     path = cache_folder() / f"{key}.npy"
     kept = _kept(path, shape)
     if kept is None:
-        with _alone(path):
+        lock = path.parent.parent / "locks" / path.name
+        with locked(lock, f"another training computes the same features: waiting for {path}"):
             kept = _kept(path, shape)  # another process may have made them meanwhile
             if kept is None:
                 lookups["misses"] += 1
@@ -71,26 +73,6 @@ def table_digest(digest: Any, table: PictureTable) -> None:
             with contextlib.suppress(OSError):
                 status = os.stat(path)
                 digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold a lock for a file of the cache, waiting for it when another process has it.
-
-    The system lets go of it when its holder dies. The lock's file stays: were it removed, a third process could lock a
-    new one while the second has the old.
-    """
-    lock = path.parent.parent / "locks" / path.name
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with open(lock, "ab") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("another training computes the same features: waiting for %s", path)
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        except OSError as error:  # some network file systems have no locks: then it may be computed twice
-            log.debug("no lock for %s: %s", path, error)
-        yield
 
 
 def _kept(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
