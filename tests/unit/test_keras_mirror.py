@@ -180,9 +180,11 @@ def test_a_file_that_nothing_vouches_for_is_fetched_anew(site, tmp_path, caplog)
     output.mkdir()
     (output / V2).write_bytes(b"from who knows where")
     (output / NASNET).write_bytes(CONTENT[NASNET])  # of this one it does
+    (output / f".{V2}.abc.partial").write_bytes(b"half of it")
     caplog.set_level("INFO", "kubesight")
     assert [one.fetched for one in mirror([V2, NASNET], output, str(site))] == [True, False]
     assert (output / V2).read_bytes() == CONTENT[V2]
+    assert not list(output.glob(".*.partial"))
     assert f"{V2}: Keras publishes no hash of this file" in caplog.text
 
 

@@ -17,7 +17,7 @@ from kubesight.errors import ModelError
 from kubesight.models.files import copy_url, probe
 from kubesight.models.keras.official import OFFICIAL, OfficialFile, check, official_file
 from kubesight.models.names import find_model
-from kubesight.storage.files import atomic_file, write_json
+from kubesight.storage.files import atomic_file, remove_partials, write_json
 from kubesight.storage.locks import locked
 
 INDEX_FILE = "index.json"
@@ -135,6 +135,7 @@ def mirror(names: Sequence[str], output: Path | str, source: str | None = None) 
     output = Path(output).expanduser()
     kept = []
     with locked(output / ".lock", f"another command writes to {output}: waiting for it"):
+        remove_partials(output)
         index: Index = Source(str(output)).index() if (output / INDEX_FILE).exists() else {}
         for official in wanted:
             said = index.get(official.file) or theirs.get(official.file) or {}
