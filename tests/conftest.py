@@ -1,9 +1,15 @@
 """What all tests share: real data when it is there, and small data sets made on the spot."""
 
+import contextlib
 import os
 from pathlib import Path
 
 import pytest
+
+# torch loads triton when it first needs it. Loaded after TensorFlow, triton brings the process down (triton 3.8 and
+# tensorflow 2.21 each carry an LLVM), and tests of both frameworks share processes; loaded before, it does no harm.
+with contextlib.suppress(ImportError):
+    import triton  # noqa: F401
 
 
 @pytest.fixture(scope="session")
