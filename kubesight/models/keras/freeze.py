@@ -51,7 +51,8 @@ def freeze_groups(model: keras.Model) -> dict[str, list[keras.layers.Layer]]:
         if found := pattern.search(layer.name):
             ends.pop(found[1], None)
             ends[found[1]] = layer
-    groups, taken = {}, set()
+    groups: dict[str, list[keras.layers.Layer]] = {}
+    taken: set[str] = set()
     last = next(reversed(ends))
     for name, end in ends.items():
         needed = backbone.layers if name == last else keras.Model(backbone.input, end.output).layers

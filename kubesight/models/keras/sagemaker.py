@@ -93,24 +93,22 @@ def _resnets() -> Iterator[Equivalent]:
 
 
 def _efficientnets() -> Iterator[Equivalent]:
-    for size in range(8):
-        yield _served(f"{_PLAIN}efficientnet-b{size}-classification-1", f"efficientnet-b{size}", f"EfficientNetB{size}")
-    for number, pixels in enumerate((224, 240, 260, 280, 300)):
+    for number in range(8):
+        name = f"efficientnet-b{number}"
+        yield _served(f"{_PLAIN}{name}-classification-1", name, f"EfficientNetB{number}")
+    for number, size in enumerate((224, 240, 260, 280, 300)):
         name = f"efficientnet-lite{number}"
         timm = f"tf_efficientnet_lite{number}"
-        yield _lacking(f"{_PLAIN}{name}-classification-2", name, f"EfficientNetB{number}", pixels, timm)
-    for training, ending, tag in (("imagenet1k", "", ""), ("imagenet21k-ft1k", "-21k-ft1k", "in21k_ft_in1k"),
-                                  ("imagenet21k", "-21k", "in21k")):  # fmt: skip
-        for size in ("b0", "b1", "b2", "b3", "s", "m", "l"):
-            match: Match = "architecture" if ending else "exact"  # Keras has no weights learnt on ImageNet-21k
-            model_id = f"{_PLAIN}efficientnet-v2-{training}-{size}"
-            yield _served(
-                model_id, f"efficientnet-v2-{size}{ending}", f"EfficientNetV2{size.upper()}", match=match
-            )  # fmt: skip
-        if ending:
-            timm = f"tf_efficientnetv2_xl.{tag}"
-            model_id = f"{_PLAIN}efficientnet-v2-{training}-xl"
-            yield _lacking(model_id, f"efficientnet-v2-xl{ending}", "EfficientNetV2L", 512, timm)
+        yield _lacking(f"{_PLAIN}{name}-classification-2", name, f"EfficientNetB{number}", size, timm)
+    second = f"{_PLAIN}efficientnet-v2-"
+    for kind in ("b0", "b1", "b2", "b3", "s", "m", "l"):
+        name, app = f"efficientnet-v2-{kind}", f"EfficientNetV2{kind.upper()}"
+        yield _served(f"{second}imagenet1k-{kind}", name, app)
+        yield _served(f"{second}imagenet21k-ft1k-{kind}", f"{name}-21k-ft1k", app, match="architecture")
+        yield _served(f"{second}imagenet21k-{kind}", f"{name}-21k", app, match="architecture")
+    for training, short in (("imagenet21k-ft1k", "21k-ft1k"), ("imagenet21k", "21k")):
+        timm = f"tf_efficientnetv2_xl.in{short.replace('-ft1k', '_ft_in1k')}"
+        yield _lacking(f"{second}{training}-xl", f"efficientnet-v2-xl-{short}", "EfficientNetV2L", 512, timm)
 
 
 def _nasnets() -> Iterator[Equivalent]:
