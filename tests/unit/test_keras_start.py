@@ -287,7 +287,7 @@ def test_awkward_published_files(name: str, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(config, "_KERAS_DIR", str(tmp_path / "keras"))
     monkeypatch.setattr("keras.src.utils.file_utils.validate_file", lambda *_, **__: True)  # the hash is in the code
     monkeypatch.setattr(urllib.request, "urlretrieve", pytest.fail)
-    backbone = lived(getattr(keras.applications, spec.library_name)(include_top=False, weights=None))
+    backbone = getattr(keras.applications, spec.library_name)(include_top=False, weights=None)
     for layer in backbone.layers:
         if isinstance(layer, keras.layers.Normalization):  # what the published files hold
             layer.adapt_mean.assign([0.485, 0.456, 0.406])
@@ -302,5 +302,6 @@ def test_awkward_published_files(name: str, tmp_path, monkeypatch) -> None:
     named = build_network(spec, outputs=3, size=64, weights="imagenet")
     images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.float32)
     features = [np.asarray(keras.Model(each.input, each.get_layer(DROPOUT).input)(images)) for each in (named, network)]
-    assert features[0].std() > 0
-    np.testing.assert_allclose(features[1], features[0], rtol=1e-4)
+    scale = np.abs(features[0]).max()
+    assert 0 < scale < np.inf
+    np.testing.assert_allclose(features[1] / scale, features[0] / scale, atol=1e-5)
