@@ -18,6 +18,8 @@ _FAMILIES = {
 }
 """The image that has a package."""
 
+_FRAMEWORKS = {"tensorflow": "TensorFlow", "torch": "torch"}
+
 
 def train_step(
     training_data: "dsl.Dataset",
@@ -54,7 +56,7 @@ def train_step(
         if family is None:
             raise
         raise ModelError(
-            f"{model_name} is trained with {error.name}, which this image has not",
+            f"{model_name} is trained with {_FRAMEWORKS[family]}, which this image has not",
             where="model_name",
             hint=f"Run the step in the image kubesight-{family}.",
         ) from error

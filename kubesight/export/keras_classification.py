@@ -56,9 +56,18 @@ class KerasClassifierExport(ClassifierExport):
         names = {(node.op_type, node.domain) for node in graph.graph.node}
         if unknown := sorted(name for name, domain in names if not onnx.defs.has(name, domain)):
             raise self.not_exportable(_exporter(), f"ONNX has no {', '.join(unknown)}")
+        self._embed_constants(graph.graph)
         for value in (*graph.graph.input, *graph.graph.output):
             value.type.tensor_type.shape.dim[0].dim_param = "n"
         onnx.save(graph, file)
+
+    def _embed_constants(self, graph: onnx.GraphProto) -> None:
+        """Write into the graph what tf2onnx makes inputs: tensors that are no variables, as a Normalization keeps."""
+        captures = self._deployed.get_concrete_function().graph.captures
+        constants = {inner.name: outer for outer, inner in captures if outer.dtype != tf.resource}
+        for value in [value for value in graph.input if value.name in constants]:
+            graph.initializer.append(onnx.numpy_helper.from_array(constants[value.name].numpy(), value.name))
+            graph.input.remove(value)
 
     def answers(self, pictures: np.ndarray) -> list[np.ndarray]:
         """See the base class."""

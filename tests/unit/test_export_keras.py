@@ -219,6 +219,15 @@ def small(layer: keras.layers.Layer) -> KerasClassifierExport:
     return KerasClassifierExport(network, card, [], 2)
 
 
+def test_what_a_layer_keeps_beside_its_weights_is_inside(tmp_path: Path) -> None:
+    """The mean and the deviation of a Normalization, such as EfficientNet's, are constants and no inputs."""
+    scaling = keras.layers.Normalization()
+    scaling.adapt(np.random.default_rng(0).normal(100, 30, (20, 8, 8, 3)).astype(np.float32))
+    assert small(scaling).run(tmp_path, "nothing")["agreement"] == 1.0
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    assert [value.name for value in session.get_inputs()] == ["images"]
+
+
 def test_a_network_that_onnx_has_no_words_for(
     tmp_path: Path, capfd: pytest.CaptureFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
