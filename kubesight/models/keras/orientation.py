@@ -15,6 +15,9 @@ _EXIF = b"Exif\0\0"
 _HEAD = 10
 """How many bytes of a segment are looked at. One with less left of the file holds no tags."""
 
+_MOST = 10_000
+"""How many segments are passed over at most, so that no file keeps a server busy. A PNG of 80 MB has as many."""
+
 _FILL, _APP0, _APP1, _APP15, _COMMENT = 0xFFFF, 0xFFE0, 0xFFE1, 0xFFEF, 0xFFFE
 
 _Segment = tuple[tf.Tensor, tf.Tensor]
@@ -70,19 +73,27 @@ def _orientation(data: tf.Tensor, start: int, segment: Callable[[tf.Tensor], _Se
     """
     size = tf.strings.length(data)
 
+    def segment_at(place: tf.Tensor) -> _Segment:
+        return segment(tf.strings.substr(data, place, _HEAD))
+
     def walk(place: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        found, length = segment(tf.strings.substr(data, place, _HEAD))
+        found, length = segment_at(place)
         # A damaged length may lead out of the file, or back.
         ahead = tf.where((length > 0) & (length < size - place), place + length, size)
-        return tf.where(found, place + skip, ahead), found
+        return tf.where(found, place, ahead), found
 
     place, found = tf.while_loop(
         lambda place, found: ~found & (place + _HEAD <= size),
         walk,
         (tf.constant(start), tf.constant(False)),
         parallel_iterations=1,
+        maximum_iterations=_MOST,
     )
-    return tf.cond(found, lambda: _from_tags(data, place), lambda: tf.constant(1))
+    return tf.cond(
+        found,
+        lambda: _from_tags(tf.strings.substr(data, place, segment_at(place)[1]), skip),
+        lambda: tf.constant(1),
+    )
 
 
 def _jpeg_segment(head: tf.Tensor) -> _Segment:
@@ -94,7 +105,9 @@ def _jpeg_segment(head: tf.Tensor) -> _Segment:
     marker = words[0]
     exif = (marker == _APP1) & (tf.strings.substr(head, 4, len(_EXIF)) == _EXIF)
     passed = ((marker >= _APP0) & (marker <= _APP15)) | (marker == _COMMENT)
-    return exif, tf.where(passed, words[1] + 2, tf.where(marker == _FILL, 1, 0))
+    # Stray bytes between segments are passed over too, as decoders do.
+    stray = (marker == _FILL) | (marker < 0xFF00)
+    return exif, tf.where(passed, words[1] + 2, tf.where(stray, 1, 0))
 
 
 def _png_chunk(head: tf.Tensor) -> _Segment:
@@ -109,11 +122,11 @@ def _webp_chunk(head: tf.Tensor) -> _Segment:
     return tf.strings.substr(head, 0, 4) == b"EXIF", tf.where(length < 0, 0, length + length % 2 + 8)
 
 
-def _from_tags(data: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
-    """The orientation of a TIFF file of tags that begins there, with or without EXIF's own prefix."""
-    place = tf.where(_bytes(data, place, len(_EXIF)) == _EXIF, place + len(_EXIF), place)
-    size = tf.strings.length(data)
-    tags = tf.strings.substr(data, tf.minimum(place, size), size)
+def _from_tags(segment: tf.Tensor, skip: int) -> tf.Tensor:
+    """The orientation of a TIFF file of tags, which begins so far behind a segment's beginning, or 6 bytes later."""
+    size = tf.strings.length(segment)
+    prefix = tf.where(_bytes(segment, skip, len(_EXIF)) == _EXIF, len(_EXIF), 0)
+    tags = tf.strings.substr(segment, tf.minimum(skip + prefix, size), size)
     order = _bytes(tags, 0, 4)
     return tf.case(
         [
