@@ -5,6 +5,7 @@ from typing import Any
 
 from kubesight.export.graph import Export, sample_urls
 from kubesight.modelcard import KERAS_FILE, ModelCard
+from kubesight.models.keras import load_tensorflow
 from kubesight.models.names import CLASSIFICATION_TASKS
 
 
@@ -45,6 +46,7 @@ def export(model: Path | str, *, data: Path | str | None = None, samples: int = 
 def _opened(folder: Path, card: ModelCard) -> tuple[type[Export], Any]:
     """How a model is exported, and its network; a container has the one framework or the other."""
     if card.framework == "tensorflow":
+        load_tensorflow()
         from kubesight.export.keras_classification import KerasClassifierExport
         from kubesight.models.keras.network import load_network
 

@@ -11,6 +11,7 @@ from kubesight.dataset.preprocess import evaluation_view
 from kubesight.dataset.rows import Task
 from kubesight.dataset.stretch import stretch
 from kubesight.modelcard import ModelCard, StretchPreprocessing
+from kubesight.models.keras import load_tensorflow
 from kubesight.serving.sessions import Backend, open_session, torch_device
 
 
@@ -82,6 +83,7 @@ def to_probabilities(logits: np.ndarray, task: Task) -> np.ndarray:
 def open_network(model_dir: Path, card: ModelCard, device: str | None, backend: Backend) -> Network:
     """The network of a classifier's model folder; see `load_predictor`."""
     if backend == "tensorflow":
+        load_tensorflow()
         from kubesight.serving.encoded import EncodedNetwork  # needs TensorFlow
 
         return EncodedNetwork(model_dir, device)

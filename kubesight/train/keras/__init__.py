@@ -1,1 +1,5 @@
 """The training engine on TensorFlow."""
+
+from kubesight.models.keras import load_tensorflow
+
+load_tensorflow()
