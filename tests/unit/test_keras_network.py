@@ -126,6 +126,12 @@ def test_a_float32_twin_of_a_mixed_network(bfloat16: None) -> None:
     assert keras.ops.convert_to_numpy(mixed.get_layer("classification").bias).tolist() == [0, 0, 0]
 
 
+def test_a_float32_twin_keeps_nothing_in_half_precision(bfloat16: None) -> None:
+    mixed = network.build_network(find_model("keras/ConvNeXtTiny"), outputs=2, size=SIZE)  # it has models inside
+    assert "'dtype': 'bfloat16'" in str(mixed.get_config())
+    assert "float16" not in str(network.float32_twin(mixed).get_config())
+
+
 LOAD = """
 import sys
 sys.modules["kubesight"] = None  # an import of it fails

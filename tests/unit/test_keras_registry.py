@@ -36,6 +36,7 @@ def module_of(name: str) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", APPS)
 def test_a_network_of_the_registry(name: str, tmp_path: Path) -> None:
     keras.backend.clear_session()

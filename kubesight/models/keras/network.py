@@ -95,7 +95,12 @@ def with_new_head(
 
 def float32_twin(model: keras.Model) -> keras.Model:
     """A copy of a network that computes in float32 whatever the policy of the first; it shares nothing with it."""
-    twin = keras.Model.from_config(_in_float32(model.get_config()))
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")  # for models inside: Keras makes those anew under the policy that is set
+    try:
+        twin = keras.Model.from_config(_in_float32(model.get_config()))
+    finally:
+        keras.config.set_dtype_policy(policy)
     copy_weights(model, twin)
     return twin
 
@@ -247,11 +252,15 @@ def _finish_normalization(model: keras.Layer) -> None:
 
 
 def _in_float32(config: Any) -> Any:
-    """The same configuration of a model with every dtype policy in it set to float32."""
+    """The same configuration of a model with every dtype policy in it set to float32, and every half-precision input.
+
+    ConvNeXt has such inputs: the layers of its stem stand in a model of their own.
+    """
     if isinstance(config, dict):
         if config.get("class_name") == "DTypePolicy":
             return {**config, "config": {"name": "float32"}}
-        return {key: _in_float32(value) for key, value in config.items()}
+        half = {"dtype": "float32"} if config.get("dtype") in ("bfloat16", "float16") else {}
+        return {key: _in_float32(value) for key, value in {**config, **half}.items()}
     if isinstance(config, list | tuple):
         return type(config)(_in_float32(value) for value in config)
     return config
