@@ -11,6 +11,7 @@ from pictures import digit
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from kubesight.components import KERAS_IMAGE
 from kubesight.evaluate.evaluate import evaluate
 from kubesight.modelcard import ModelCard
 from kubesight.serving.predictor import load_predictor
@@ -53,8 +54,8 @@ def run(folder: Path, job: str) -> tuple[Path, list[str]]:
 def check_results(out: Path, tmp_path: Path) -> ModelCard:
     """The best model is there, judged and exported; evaluated again it has the same score, also as ONNX."""
     (place,) = (out / "pipeline").iterdir()
-    assert (place / "check-settings" / "framework").read_text() == "tensorflow"
-    assert "kubesight-tensorflow:" in (place / "check-settings" / "training_image").read_text()
+    chosen = json.loads((place / "check-settings" / "executor_output.json").read_text())["parameterValues"]
+    assert chosen == {"framework": "tensorflow", "training_image": KERAS_IMAGE}
     card = ModelCard.load(out / "model")
     assert card.framework == "tensorflow"
     assert card.onnx is not None
