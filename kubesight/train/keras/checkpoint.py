@@ -33,7 +33,7 @@ def save_variables(path: Path, variables: Iterable[keras.Variable], metadata: di
     Raises:
         StorageError: the disk is full or cannot be written; an earlier file stays.
     """
-    arrays = {_NAME.format(place): np.ascontiguousarray(one.numpy()) for place, one in enumerate(variables)}
+    arrays = {_NAME.format(place): np.asarray(one.numpy(), order="C") for place, one in enumerate(variables)}
     with atomic_file(path) as stream:
         stream.write(save(arrays, metadata))
 

@@ -31,7 +31,9 @@ from kubesight.train.table import PictureTable
 class Source(Protocol):
     """Pictures, or features of them, in batches."""
 
-    table: PictureTable
+    @property
+    def table(self) -> PictureTable:
+        """The pictures, and their labels."""
 
     def batches(self, epoch: int, batches: Sequence[Sequence[int]]) -> Iterator[Batch]:
         """The given batches of places in the table, in order."""
@@ -42,12 +44,14 @@ class Trained:
     """What is trained of a network, and how it runs.
 
     Attributes:
+        network: all of it, from pixels to logits, which is shipped.
         model: its variables are trained and kept: the network, or its head.
         forward: runs it.
         kernel: of the classifier.
-        scored: the same in float32, which is validated and shipped; `model` itself unless that computes in less.
+        scored: the same in float32, which is validated; `model` itself unless that computes in less.
     """
 
+    network: keras.Model
     model: keras.Model
     forward: Forward
     kernel: keras.Variable

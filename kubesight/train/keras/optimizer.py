@@ -16,7 +16,7 @@ def _adam(settings: Settings) -> dict[str, Any]:
 # Which optimiser uses which setting is SageMaker's matrix; it has no adamw.
 _KINDS: dict[str, tuple[type[keras.optimizers.Optimizer], Callable[[Settings], dict[str, Any]]]] = {
     "adam": (keras.optimizers.Adam, _adam),
-    "adamw": (keras.optimizers.AdamW, _adam),
+    "adamw": (keras.optimizers.Adam, _adam),  # Keras decouples the decay of all of them, which is what makes AdamW
     "sgd": (keras.optimizers.SGD, lambda s: {"momentum": s["momentum"]}),
     "nesterov": (keras.optimizers.SGD, lambda s: {"momentum": s["momentum"], "nesterov": True}),
     "rmsprop": (keras.optimizers.RMSprop, lambda s: {name: s[name] for name in ("rho", "momentum", "epsilon")}),

@@ -28,7 +28,7 @@ class _AnyBatch:
         if self._traced is None:
             shapes = [[None, *one.shape[1:]] if one.shape.rank else [] for one in tensors]
             signature = [tf.TensorSpec(shape, one.dtype) for shape, one in zip(shapes, tensors, strict=True)]
-            self._traced = tf.function(self._function, input_signature=signature)
+            self._traced = tf.function(self._function, input_signature=signature, autograph=False)
         return self._traced(*tensors)
 
 

@@ -14,6 +14,7 @@ import tensorflow as tf
 from kubesight.dataset.rows import Task
 from kubesight.errors import DatasetError, HyperparameterError
 from kubesight.modelcard import ModelCard, StretchPreprocessing
+from kubesight.models.keras.apps import APPS
 from kubesight.models.keras.freeze import freeze, is_backbone_frozen
 from kubesight.models.keras.network import CLASSIFICATION, features_of, float32_twin, head_of, scaling_of
 from kubesight.models.keras.start import start_network
@@ -29,6 +30,7 @@ from kubesight.train.keras.features import cached_features
 from kubesight.train.keras.lines import closing_lines, epoch_line
 from kubesight.train.keras.losses import Kind, Loss
 from kubesight.train.keras.ship import ship
+from kubesight.train.keras.step import Forward
 from kubesight.train.memory import keep_freed_memory
 from kubesight.train.metric_log import tell_again
 from kubesight.train.progress import BEST_FILE
@@ -104,8 +106,8 @@ def _train(request: Request, device: str | None, metrics_file: Path | None, proc
         progress = engine.fit()
         load_variables(engine.checkpoints / BEST_FILE, trained.model.variables)
         card = shipped_card(card, progress)
-        found = ship(output, network, card, validation, kind=kind, device=device)
-        _close(network, engine, found)
+        found = ship(output, trained.network, card, validation, kind=kind, device=device)
+        _close(engine, found)
         discard_checkpoints(request)
         if progress.termination and request.ending.guarded:
             wait_for_sigterm(lambda: stop.asked or engine.stop.asked)
@@ -156,7 +158,7 @@ def _untrained(
 ) -> tuple[keras.Model, ModelCard]:
     """The network as training starts from it, and its card without results."""
     spec, settings, sets = request.spec, request.settings, request.sets
-    size = settings["image_size"] or spec.size
+    size = settings["image_size"] or spec.size or APPS[spec.library_name].size
     with strategy.scope(), _computing_in(precision_policy(settings["mixed_precision"], strategy)):
         network, weights = start_network(
             spec,
@@ -206,28 +208,29 @@ def _learner(
 ) -> tuple[Trained, tuple[Source, Source]]:
     """What is trained, on what."""
     settings, stretch = card.hyperparameters, card.stretch
-    augmentation = _augmentation(settings)
-    kernel = network.get_layer(CLASSIFICATION).kernel
-    views = settings["feature_views"]
+    augmentation, views = _augmentation(settings), settings["feature_views"]
     with strategy.scope():
+        # Less precise numbers save time in training; what is validated is what is shipped, in float32.
         scored = network if network.compute_dtype == "float32" else float32_twin(network)
-        if not is_backbone_frozen(network):
-            trained = Trained(network, network, kernel, scored)
-        elif augmentation is not None and views == 1:
-            log.info("the backbone is frozen, and runs each epoch on other views of the pictures")
-            backbone, head = features_of(network), head_of(network)
-
-            def forward(pixels: tf.Tensor, training: bool) -> tf.Tensor:
-                return head(backbone(pixels, training=False), training=training)
-
-            trained = Trained(network, forward, kernel, scored)
-        else:
+        if is_backbone_frozen(network) and (augmentation is None or views > 1):
             log.info("the backbone is frozen: its features are computed once, and the classifier is trained on them")
-            head = head_of(network)
-            made = [(tables[0], augmentation, views), (tables[1], None, 1)]
-            sources = tuple(_features(scored, card, *one) for one in made)
-            return Trained(head, head, kernel, head), (sources[0], sources[1])
+            head = head_of(scored)
+            features = (
+                _features(scored, card, tables[0], augmentation, views), _features(scored, card, tables[1], None, 1)
+            )  # fmt: skip
+            return Trained(scored, head, head, scored.get_layer(CLASSIFICATION).kernel, head), features
+        forward: Forward = network
+        if is_backbone_frozen(network):
+            log.info("the backbone is frozen, and runs each epoch, on other views of the pictures")
+            forward = _frozen_forward(network)
+        trained = Trained(network, network, forward, network.get_layer(CLASSIFICATION).kernel, scored)
     return trained, (Pictures(tables[0], stretch, augmentation=augmentation), Pictures(tables[1], stretch))
+
+
+def _frozen_forward(network: keras.Model) -> Forward:
+    """The network with a backbone that drops nothing at random either, as when its features are computed once."""
+    backbone, head = features_of(network), head_of(network)
+    return lambda pixels, training: head(backbone(pixels, training=False), training=training)
 
 
 def _augmentation(settings: dict[str, Any]) -> Augmentation | None:
@@ -270,13 +273,16 @@ def _features(
     return Features(table, np.asarray(found))
 
 
-def _close(network: keras.Model, engine: KerasEngine, found: dict[str, float]) -> None:
+def _close(engine: KerasEngine, found: dict[str, float]) -> None:
     """Say the best epoch's values once more, since SageMaker takes the last that it reads, and what it all took."""
     history = engine.progress.history
     best = next(record for record in history if record["epoch"] == engine.progress.best_epoch)
     log.info("best epoch %d: %s", best["epoch"], epoch_line({**best, **found}, steps=engine.steps_per_epoch))
-    counts = [sum(int(np.prod(one.shape)) for one in part) for part in
-              (network.trainable_weights, network.non_trainable_weights)]  # fmt: skip
-    seconds = sum(record["seconds"] for record in history)
-    for line in closing_lines(trainable=counts[0], frozen=counts[1], seconds=seconds, epochs=engine.progress.epoch):
+    network, epochs = engine.trained.network, engine.progress.epoch
+    trainable, frozen = (
+        sum(int(np.prod(one.shape)) for one in part)
+        for part in (network.trainable_weights, network.non_trainable_weights)
+    )
+    seconds = float(np.mean([record["seconds"] for record in history])) * epochs  # not every epoch need be recorded
+    for line in closing_lines(trainable=trainable, frozen=frozen, seconds=seconds, epochs=epochs):
         log.info("%s", line)
