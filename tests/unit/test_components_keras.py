@@ -93,7 +93,11 @@ def test_settings_must_be_an_object(data: dict[str, dsl.Dataset], tmp_path: Path
 
 PROGRAM = """
 import sys
-sys.modules.update(dict.fromkeys({hidden}))  # as if they were not installed
+class Hidden:  # as if they were not installed
+    def find_spec(name, *_):
+        if name.partition(".")[0] in {hidden}:
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Hidden)
 from kfp import dsl
 from kubesight.components.{component} import {component} as component
 folder = sys.argv[3]
