@@ -13,10 +13,10 @@ from kubesight.errors import JobError, StorageError
 from kubesight.tune.katib.template import TrialCommand, trial_command
 from kubesight.tune.records import METRICS_FILE, STDOUT_FILE
 from kubesight.tune.trials.leftovers import remember
-from kubesight.tune.trials.output import output_of
 from kubesight.tune.trials.paths import check_volumes, local_paths, localize, replace_paths
 from kubesight.tune.trials.processes import TrialProcess, start
 from kubesight.tune.trials.slots import VISIBLE
+from kubesight.tune.trials.training import output_of
 from kubesight.tune.trials.warm import WarmWorkers, warm_arguments
 
 if TYPE_CHECKING:

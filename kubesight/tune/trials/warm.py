@@ -1,6 +1,6 @@
-"""Warm workers: trials of our own command run in processes forked from one that has torch imported already.
+"""Warm workers: trials of our own command run in processes forked from one that has their framework imported already.
 
-Importing torch, timm and the trainer takes seconds; on two cores it is most of what a short training costs.
+Importing torch or TensorFlow and the trainer takes seconds; on two cores it is most of what a short training costs.
 """
 
 import json
@@ -20,6 +20,8 @@ from typing import Any, Self
 
 from kubesight.errors import JobError
 from kubesight.tune.trials.processes import TrialProcess, signal_group, start
+from kubesight.tune.trials.slots import visible_gpus
+from kubesight.tune.trials.training import framework_of
 
 log = logging.getLogger("kubesight")
 
@@ -63,8 +65,9 @@ def _unquoted(part: str) -> str:
 class WarmWorkers:
     """Runs `kubesight` commands in forked processes. To be used from one thread.
 
-    A trial whose environment differs from the server's in a variable that a library may have read while it was
-    imported gets a server of its own kind when nothing else runs, else a plain process.
+    A trial of another framework than the server's, or whose environment differs from it in a variable that a library
+    may have read while it was imported, gets a server of its own kind when nothing else runs, else a plain process.
+    TensorFlow's trials on GPUs are always plain processes: only torch says that its import leaves the driver alone.
     """
 
     def __init__(self) -> None:
@@ -82,14 +85,15 @@ class WarmWorkers:
         """Close."""
         self.close()
 
-    def start(self, env: Mapping[str, str] | None = None) -> None:
+    def start(self, env: Mapping[str, str] | None = None, framework: str = "torch") -> None:
         """Start the server, without waiting for it; `run` does it too.
 
         Args:
             env: the environment of the trials to come; None is this process's.
+            framework: of the trials to come, `torch` or `tensorflow`.
         """
         self.close()
-        self._server = _Server(os.environ if env is None else env)
+        self._server = _Server(os.environ if env is None else env, framework)
 
     def run(self, arguments: Sequence[str], *, env: Mapping[str, str], cwd: Path, stdout: Path) -> TrialProcess:
         """Run `kubesight ARGUMENTS`; see `kubesight.tune.processes.start` for the rest.
@@ -101,7 +105,7 @@ class WarmWorkers:
             JobError: the folder or the file cannot be used.
         """
         _check_usable(cwd, stdout)
-        server = self._fitting(env)
+        server = self._fitting(env, framework_of(arguments))
         if server is not None and (process := server.run(arguments, env, cwd, stdout)) is not None:
             return process
         command = [sys.executable, "-m", "kubesight.cli.main", *arguments]
@@ -113,15 +117,15 @@ class WarmWorkers:
             self._server.close()
             self._server = None
 
-    def _fitting(self, env: Mapping[str, str]) -> "_Server | None":
-        """The server for this environment, ready; None when a plain process must do."""
-        if not self._usable:
+    def _fitting(self, env: Mapping[str, str], framework: str) -> "_Server | None":
+        """The server for this environment and framework, ready; None when a plain process must do."""
+        if not self._usable or (framework == "tensorflow" and visible_gpus(env)):
             return None
-        server = self._server
-        if server is None or not server.is_alive() or (server.env != _early(env) and not server.running):
-            self.start(env)
+        server, kind = self._server, (_early(env), framework)
+        if server is None or not server.is_alive() or (server.kind != kind and not server.running):
+            self.start(env, framework)
             server = self._server
-        if server is None or server.env != _early(env):
+        if server is None or server.kind != kind:
             return None
         if not server.wait_ready():
             log.warning(
@@ -173,8 +177,8 @@ class _WarmProcess:
 class _Server:
     """The other end of `kubesight.tune.trials.warm_server`."""
 
-    def __init__(self, env: Mapping[str, str]) -> None:
-        self.env = _early(env)
+    def __init__(self, env: Mapping[str, str], framework: str) -> None:
+        self.kind = (_early(env), framework)
         self.running: dict[int, _WarmProcess] = {}
         self._ready = False
         self._buffer = b""
@@ -184,8 +188,8 @@ class _Server:
         # One thread of NumPy's linear algebra is enough for metrics, and none need be started anew in each process.
         # Without OMP_NUM_THREADS there are as many as cores, which a trial's own value then changes.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "kubesight.tune.trials.warm_server", str(other.fileno())],
-            env={**self.env, "OPENBLAS_NUM_THREADS": "1"},
+            [sys.executable, "-m", "kubesight.tune.trials.warm_server", str(other.fileno()), framework],
+            env={**self.kind[0], "OPENBLAS_NUM_THREADS": "1"},
             stdin=subprocess.DEVNULL,
             stdout=self._said,
             stderr=self._said,

@@ -1,9 +1,9 @@
-"""The server of warm workers: it has torch and the trainer imported, and forks a process for each command.
+"""The server of warm workers: it has a trainer and its framework imported, and forks a process for each command.
 
-`kubesight.tune.trials.warm` starts it as `python -m kubesight.tune.trials.warm_server SOCKET`, with one end of a socket
-pair. Over it go JSON lines: in come commands, `{"id", "arguments", "env", "cwd", "stdout"}`; out go `{"ready"}` once
-all is imported, `{"id", "pid"}` from each forked process once signals reach it, and `{"id", "code"}` when it has ended.
-When the other end is closed, all that runs is killed and the server ends.
+`kubesight.tune.trials.warm` starts it as `python -m kubesight.tune.trials.warm_server SOCKET FRAMEWORK`, with one end
+of a socket pair. Over it go JSON lines: in come commands, `{"id", "arguments", "env", "cwd", "stdout"}`; out go
+`{"ready"}` once all is imported, `{"id", "pid"}` from each forked process once signals reach it, and `{"id", "code"}`
+when it has ended. When the other end is closed, all that runs is killed and the server ends.
 
 Nothing here may start a thread, run anything of OpenMP or ask for a GPU: a forked process would inherit a broken copy.
 
@@ -31,16 +31,16 @@ from kubesight.tune.trials.processes import has_ended, signal_group
 
 _COMMAND = "kubesight.cli.main"
 _PRELOADED = (_COMMAND, "kubesight.train.trainer")
-_TORCH_TRAINING = "kubesight.train.torch_training"
+_TRAINERS = {"torch": "kubesight.train.torch_training", "tensorflow": "kubesight.train.keras.training"}
 _PR_SET_PDEATHSIG = 1
 
 
-def serve(connection: socket.socket) -> None:
+def serve(connection: socket.socket, framework: str) -> None:
     """Fork a process for each command that comes, until the other end is closed."""
     for name in _PRELOADED:
         importlib.import_module(name)
-    with suppress(ModuleNotFoundError):  # an image for networks of keras.applications has no torch
-        importlib.import_module(_TORCH_TRAINING)
+    with suppress(ModuleNotFoundError):  # images have one framework each; a command that needs the other says so
+        importlib.import_module(_TRAINERS[framework])
     # What is there now is never garbage. Left alone, its pages stay shared with the forked processes.
     gc.collect()
     gc.freeze()
@@ -131,9 +131,9 @@ def _become(connection: socket.socket, command: dict[str, Any], server: int) -> 
 
 def _set_threads(asked: str | None) -> None:
     """Follow OMP_NUM_THREADS, which libgomp read when the server loaded it, before this command's was known."""
-    if asked and asked.isascii() and asked.isdigit() and int(asked):
-        with suppress(ModuleNotFoundError):
-            importlib.import_module("torch").set_num_threads(int(asked))
+    torch = sys.modules.get("torch")
+    if torch and asked and asked.isascii() and asked.isdigit() and int(asked):
+        torch.set_num_threads(int(asked))
 
 
 def _run(arguments: list[str]) -> int:
@@ -165,4 +165,4 @@ def _send(connection: socket.socket, message: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     with socket.socket(fileno=int(sys.argv[1])) as end:
-        serve(end)
+        serve(end, sys.argv[2])

@@ -1,4 +1,4 @@
-"""Trials whose trainings write elsewhere than into the sweep's folder: their records, links and cache hits."""
+"""What a trial's command says of its training; trainings that write elsewhere than into the sweep's folder."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ from kubesight.tune.records import read_trials
 from kubesight.tune.report.page import write_report
 from kubesight.tune.report.sweep import decisions_of, read_sweep
 from kubesight.tune.runner import run_sweep
-from kubesight.tune.trials.output import output_of
+from kubesight.tune.trials.training import framework_of, output_of
 
 FOLDER, CWD = Path("/sweep/trials/t1"), Path("/sweep/work")
 
@@ -47,6 +47,26 @@ kubesight train --training-data=d '--output=OUT/${x}' --epochs 1"""
 )
 def test_the_folder_that_a_command_names(argv: list[str], expected: str) -> None:
     assert output_of(argv, CWD, FOLDER) == Path(expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "framework"),
+    [
+        (["train", "--model-name=keras/VGG16"], "tensorflow"),
+        (["train", "--model_id", "tensorflow-ic-imagenet-mobilenet-v2-100-224-classification-4"], "tensorflow"),
+        (["train", "--model-name=resnet18", "--optimizer=keras/VGG16"], "torch"),
+        (["train", "--alternative=model_name=resnet18 seed=1", "--alternative=model_id=keras/VGG16", "--choose=1"],
+         "tensorflow"),
+        (["train", "--alternative=model_name=resnet18", "--alternative=model_name=keras/VGG16", "--choose", "0"],
+         "torch"),
+        (["train", "--model-name=keras/VGG16", "--alternative=seed=1"], "tensorflow"),
+        (["train", "--alternative='", "--choose=7"], "torch"),
+        (["train", "--model-name=nonsense"], "torch"),
+        (["models"], "torch"),
+    ],
+)  # fmt: skip
+def test_the_framework_that_a_command_trains_with(arguments: list[str], framework: str) -> None:
+    assert framework_of(arguments) == framework
 
 
 def run(place: Path, output: str) -> dict[str, Any]:
