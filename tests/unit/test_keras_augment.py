@@ -46,13 +46,13 @@ def test_flips_mirror_what_they_name_each_equally_often_and_to_the_byte(flip, ki
         "both": picture[::-1, ::-1],
     }
     seen = dict.fromkeys(known, 0)
-    for view in views(Augmentation(flip, 0.0, 0.0, seed=1), picture, 400):
+    for view in views(Augmentation(flip, 0.0, 0.0, seed=1), picture, 2000):
         (name,) = [name for name, expected in known.items() if np.array_equal(view, expected)]
         seen[name] += 1
     assert [name for name, times in seen.items() if times] == kinds
     # Five standard deviations of a binomial count: one run in millions fails by chance, and the seed is fixed.
     share = 1 / len(kinds)
-    assert all(abs(seen[name] - 400 * share) <= 5 * math.sqrt(400 * share * (1 - share)) for name in kinds)
+    assert all(abs(seen[name] - 2000 * share) <= 5 * math.sqrt(2000 * share * (1 - share)) for name in kinds)
 
 
 def test_rotation_draws_angles_evenly_within_its_part_of_a_full_turn_and_changes_no_scale():
