@@ -47,7 +47,6 @@ def bfloat16() -> Iterator[None]:
     [
         ("keras/MobileNetV2", "mobilenet_v2", "tf"),
         ("keras/VGG16", "vgg16", "caffe"),
-        ("keras/DenseNet121", "densenet", "torch"),
         ("keras/MobileNetV3Small", "mobilenet_v3", "built_in"),
     ],
 )
@@ -59,6 +58,15 @@ def test_pixels_are_scaled_once_and_as_keras_does(name: str, module: str, kind: 
     expected = outcome(model.get_layer("backbone"), prepared)
     assert expected.std() > 0
     np.testing.assert_allclose(outcome(network.features_of(model), pixels()), expected, rtol=2e-4, atol=1e-5)
+
+
+def test_pixels_of_the_fourth_kind() -> None:
+    """That of the DenseNets, which take long to build: a slow test builds them."""
+    assert network.scaling_of(find_model("keras/DenseNet201")) == "torch"
+    images = keras.Input((SIZE, SIZE, 3))
+    scaled = outcome(keras.Model(images, network._scaled(images, "torch")), pixels())
+    expected = keras.applications.densenet.preprocess_input(pixels().astype("float32"))
+    np.testing.assert_allclose(scaled, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_the_shape_of_a_network(small: "keras.Model") -> None:
