@@ -96,7 +96,7 @@ def run_sweep(
         warm_start: folders of earlier sweeps with the same objective, to learn from.
         parallel: how many trials to run at a time; None is what the Experiment says.
         observer: is told what happens.
-        warm_workers: whether trials that run `kubesight` are forked from a process that has torch loaded.
+        warm_workers: whether trials that run `kubesight` are forked from a process that has their framework loaded.
 
     Raises:
         JobError: before anything runs: the Experiment cannot be run here, or the folder holds another one's sweep or is
