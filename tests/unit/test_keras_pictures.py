@@ -17,7 +17,7 @@ from kubesight.dataset.images import decode_image, read_image
 from kubesight.dataset.pixels import orient
 from kubesight.errors import DatasetError
 from kubesight.modelcard import StretchPreprocessing
-from kubesight.models.keras.orientation import jpeg_orientation
+from kubesight.models.keras.orientation import jpeg_tags, orientation
 from kubesight.models.keras.pictures import decode_picture, encoded_picture, repaired_picture, to_pixels
 
 decode = tf.function(decode_picture, input_signature=[tf.TensorSpec([], tf.string)])
@@ -168,7 +168,7 @@ ROTATED = tags((0x0112, 3, 1, 6, 0))
     ids=range(19),
 )  # fmt: skip
 def test_orientation_is_where_exif_says_it_is(data, expected) -> None:
-    assert int(jpeg_orientation(tf.constant(data))) == expected
+    assert int(orientation(jpeg_tags(tf.constant(data)))) == expected
 
 
 @settings(max_examples=80, deadline=None)

@@ -23,19 +23,41 @@ _FILL, _APP0, _APP1, _APP15, _COMMENT = 0xFFFF, 0xFFE0, 0xFFE1, 0xFFEF, 0xFFFE
 _Segment = tuple[tf.Tensor, tf.Tensor]
 
 
-def jpeg_orientation(data: tf.Tensor) -> tf.Tensor:
-    """The orientation that a JPEG's first EXIF segment says; see `_orientation`."""
-    return _orientation(data, 2, _jpeg_segment, 4)
+def jpeg_tags(data: tf.Tensor) -> tf.Tensor:
+    """A JPEG's first EXIF segment, as `orientation` reads it; empty when there is none."""
+    return _tags(data, 2, _jpeg_segment, 4)
 
 
-def png_orientation(data: tf.Tensor) -> tf.Tensor:
-    """The orientation that a PNG's `eXIf` chunk says; see `_orientation`."""
-    return _orientation(data, 8, _png_chunk, 8)
+def png_tags(data: tf.Tensor) -> tf.Tensor:
+    """A PNG's `eXIf` chunk, as `orientation` reads it; empty when there is none."""
+    return _tags(data, 8, _png_chunk, 8)
 
 
-def webp_orientation(data: tf.Tensor) -> tf.Tensor:
-    """The orientation that a WebP's `EXIF` chunk says; see `_orientation`."""
-    return _orientation(data, 12, _webp_chunk, 8)
+def webp_tags(data: tf.Tensor) -> tf.Tensor:
+    """A WebP's `EXIF` chunk, as `orientation` reads it; empty when there is none."""
+    return _tags(data, 12, _webp_chunk, 8)
+
+
+def orientation(tags: tf.Tensor) -> tf.Tensor:
+    """What a TIFF file of tags says of the orientation.
+
+    Args:
+        tags: the file, a scalar string, with or without EXIF's prefix.
+
+    Returns:
+        1 to 8, int32; 1 when it says nothing, or nothing that can be made out, as viewers have it.
+    """
+    size = tf.strings.length(tags)
+    prefix = tf.where(_bytes(tags, 0, len(_EXIF)) == _EXIF, len(_EXIF), 0)
+    tags = tf.strings.substr(tags, tf.minimum(prefix, size), size)
+    order = _bytes(tags, 0, 4)
+    return tf.case(
+        [
+            (order == b"II*\0", lambda: _from_directory(tags, little=True)),
+            (order == b"MM\0*", lambda: _from_directory(tags, little=False)),
+        ],
+        default=lambda: tf.constant(1),
+    )
 
 
 def upright(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
@@ -62,8 +84,8 @@ def _transposed(pixels: tf.Tensor) -> tf.Tensor:
     return tf.gather(tf.reshape(pixels, (height * width, -1)), places)
 
 
-def _orientation(data: tf.Tensor, start: int, segment: Callable[[tf.Tensor], _Segment], skip: int) -> tf.Tensor:
-    """1 to 8, int32; 1 when there is none or it cannot be made out, as viewers have it.
+def _tags(data: tf.Tensor, start: int, segment: Callable[[tf.Tensor], _Segment], skip: int) -> tf.Tensor:
+    """The tags in a file, a scalar string; empty when there are none.
 
     Args:
         data: the file, a scalar string.
@@ -89,11 +111,12 @@ def _orientation(data: tf.Tensor, start: int, segment: Callable[[tf.Tensor], _Se
         parallel_iterations=1,
         maximum_iterations=_MOST,
     )
-    return tf.cond(
-        found,
-        lambda: _from_tags(tf.strings.substr(data, place, segment_at(place)[1]), skip),
-        lambda: tf.constant(1),
-    )
+
+    def content() -> tf.Tensor:
+        _, length = segment_at(place)
+        return tf.strings.substr(data, tf.minimum(place + skip, size), tf.maximum(length - skip, 0))
+
+    return tf.cond(found, content, lambda: tf.constant(b""))
 
 
 def _jpeg_segment(head: tf.Tensor) -> _Segment:
@@ -120,21 +143,6 @@ def _webp_chunk(head: tf.Tensor) -> _Segment:
     """Name, length, data, and one byte more if the length is odd."""
     length = tf.io.decode_raw(tf.strings.substr(head, 4, 4), tf.int32)[0]
     return tf.strings.substr(head, 0, 4) == b"EXIF", tf.where(length < 0, 0, length + length % 2 + 8)
-
-
-def _from_tags(segment: tf.Tensor, skip: int) -> tf.Tensor:
-    """The orientation of a TIFF file of tags, which begins so far behind a segment's beginning, or 6 bytes later."""
-    size = tf.strings.length(segment)
-    prefix = tf.where(_bytes(segment, skip, len(_EXIF)) == _EXIF, len(_EXIF), 0)
-    tags = tf.strings.substr(segment, tf.minimum(skip + prefix, size), size)
-    order = _bytes(tags, 0, 4)
-    return tf.case(
-        [
-            (order == b"II*\0", lambda: _from_directory(tags, little=True)),
-            (order == b"MM\0*", lambda: _from_directory(tags, little=False)),
-        ],
-        default=lambda: tf.constant(1),
-    )
 
 
 def _from_directory(tags: tf.Tensor, *, little: bool) -> tf.Tensor:

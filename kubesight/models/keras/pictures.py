@@ -10,16 +10,20 @@ import cv2
 import tensorflow as tf
 from PIL import Image
 
-from kubesight.dataset.images import decode_image, open_header, orientation, read_encoded
+from kubesight.dataset.images import decode_image, open_header, read_encoded
+from kubesight.dataset.images import orientation as orientation_by_pillow
 from kubesight.modelcard import StretchPreprocessing
-from kubesight.models.keras.orientation import jpeg_orientation, png_orientation, upright, webp_orientation
+from kubesight.models.keras.orientation import jpeg_tags, orientation, png_tags, upright, webp_tags
 
 _PASSED = ("JPEG", "MPO", "PNG", "WEBP")
+_Decoded = tuple[tf.Tensor, tf.Tensor]  # pixels as they are stored, and the EXIF tags beside them
+
 _RATIOS = (1, 2, 4, 8)
 _HEAD = 40
 _ANIMATED = 0x02  # of the flags in a WebP's VP8X chunk
 
 
+@tf.autograph.experimental.do_not_convert  # there is nothing to convert, and to find that out takes time
 def decode_picture(data: tf.Tensor, *, min_size: int | None = None) -> tf.Tensor:
     """A picture as it is shown: upright, over white where it is transparent, the first one of an animation.
 
@@ -40,10 +44,11 @@ def decode_picture(data: tf.Tensor, *, min_size: int | None = None) -> tf.Tensor
     signature = tf.strings.substr(data, 0, 2)
     kind = tf.reduce_sum(tf.where(signature == list(_DECODERS), tf.range(1, len(_DECODERS) + 1), 0))
     decoders = [_other, *_DECODERS.values()]
-    pixels = tf.switch_case(kind, [partial(decode, data, min_size) for decode in decoders])
-    return tf.ensure_shape(pixels, (None, None, 3))
+    pixels, tags = tf.switch_case(kind, [partial(decode, data, min_size) for decode in decoders])
+    return tf.ensure_shape(upright(pixels, orientation(tags)), (None, None, 3))
 
 
+@tf.autograph.experimental.do_not_convert
 def to_pixels(data: tf.Tensor, preprocessing: StretchPreprocessing) -> tf.Tensor:
     """A network's input from a picture's bytes.
 
@@ -100,7 +105,7 @@ def _is_read(image: Image.Image) -> bool:
         return False
     if "transparency" in image.info and image.mode != "P":  # a colour that counts as transparent
         return False
-    return "exif" in image.info or orientation(image) == 1
+    return "exif" in image.info or orientation_by_pillow(image) == 1
 
 
 def _as_png(data: bytes, name: str) -> bytes:
@@ -108,14 +113,14 @@ def _as_png(data: bytes, name: str) -> bytes:
     return cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
 
 
-def _jpeg(data: tf.Tensor, min_size: int | None) -> tf.Tensor:
+def _jpeg(data: tf.Tensor, min_size: int | None) -> _Decoded:
     if min_size is None:
-        return upright(_decode_jpeg(data, 1), jpeg_orientation(data))
+        return _decode_jpeg(data, 1), jpeg_tags(data)
     short_side = tf.reduce_min(tf.io.extract_jpeg_shape(data)[:2])
     # A side that the codec divides is rounded up.
     kind = tf.reduce_sum(tf.cast([-(-short_side // ratio) >= min_size for ratio in _RATIOS[1:]], tf.int32))
     pixels = tf.switch_case(kind, [partial(_decode_jpeg, data, ratio) for ratio in _RATIOS])
-    return upright(pixels, jpeg_orientation(data))
+    return pixels, jpeg_tags(data)
 
 
 def _decode_jpeg(data: tf.Tensor, ratio: int) -> tf.Tensor:
@@ -123,7 +128,7 @@ def _decode_jpeg(data: tf.Tensor, ratio: int) -> tf.Tensor:
     return tf.io.decode_jpeg(data, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
 
 
-def _png(data: tf.Tensor, _: int | None) -> tf.Tensor:
+def _png(data: tf.Tensor, _: int | None) -> _Decoded:
     depth, colour = tf.strings.substr(_head(data), 24, 1), tf.strings.substr(_head(data), 25, 1)
     # TensorFlow does not scale grey of 1, 2 or 4 bits when it is to add an alpha channel.
     shallow = (colour == b"\0") & ((depth == b"\1") | (depth == b"\2") | (depth == b"\4"))
@@ -132,10 +137,10 @@ def _png(data: tf.Tensor, _: int | None) -> tf.Tensor:
         lambda: tf.io.decode_png(data, channels=3),
         lambda: _over_white(tf.io.decode_png(data, channels=4)),
     )
-    return upright(pixels, png_orientation(data))
+    return pixels, png_tags(data)
 
 
-def _webp(data: tf.Tensor, _: int | None) -> tf.Tensor:
+def _webp(data: tf.Tensor, _: int | None) -> _Decoded:
     extended = tf.strings.substr(_head(data), 12, 4) == b"VP8X"
     flags = tf.io.decode_raw(tf.strings.substr(_head(data), 20, 1), tf.uint8)
     animated = extended & tf.reduce_any(tf.bitwise.bitwise_and(flags, tf.constant(_ANIMATED, tf.uint8)) > 0)
@@ -143,18 +148,18 @@ def _webp(data: tf.Tensor, _: int | None) -> tf.Tensor:
     with tf.control_dependencies([tf.debugging.Assert(~animated, ["an animated WebP cannot be decoded"])]):
         pixels = tf.io.decode_image(tf.identity(data), channels=0, expand_animations=False)
     opaque = tf.ones_like(pixels[..., :1]) * tf.constant(255, tf.uint8)
-    return upright(_over_white(tf.concat([pixels, opaque], axis=2)[..., :4]), webp_orientation(data))
+    return _over_white(tf.concat([pixels, opaque], axis=2)[..., :4]), webp_tags(data)
 
 
-def _bmp(data: tf.Tensor, _: int | None) -> tf.Tensor:
+def _bmp(data: tf.Tensor, _: int | None) -> _Decoded:
     # TensorFlow takes indices into a palette for grey.
     plain = tf.strings.substr(_head(data), 28, 6) == b"\x18\0\0\0\0\0"  # bits a pixel, no compression
     with tf.control_dependencies([tf.debugging.Assert(plain, ["only BMP of 24 bits can be decoded"])]):
-        return tf.io.decode_bmp(tf.identity(data), channels=3)
+        return tf.io.decode_bmp(tf.identity(data), channels=3), tf.constant(b"")
 
 
-def _other(data: tf.Tensor, _: int | None) -> tf.Tensor:
-    return tf.io.decode_image(data, channels=3, expand_animations=False)
+def _other(data: tf.Tensor, _: int | None) -> _Decoded:
+    return tf.io.decode_image(data, channels=3, expand_animations=False), tf.constant(b"")
 
 
 def _over_white(rgba: tf.Tensor) -> tf.Tensor:

@@ -45,7 +45,7 @@ def write_saved_model(model: keras.Model, card: ModelCard, model_dir: Path) -> N
     preprocessing = card.stretch
     picture = tf.TensorSpec((preprocessing.size, preprocessing.size, 3), tf.uint8)
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name=INPUT)])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name=INPUT)], autograph=False)
     def serve(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         pixels = tf.map_fn(
             lambda data: to_pixels(data, preprocessing),
