@@ -19,7 +19,7 @@ from typing import Any
 
 from kubesight.dataset.rows import Task
 from kubesight.errors import HyperparameterError
-from kubesight.hyperparameters.resolve import resolve, settle
+from kubesight.hyperparameters.resolve import resolve, rows_for, settle
 from kubesight.hyperparameters.search_space import Choice, Distribution, LogUniform
 
 VERSION = 1
@@ -115,7 +115,7 @@ RATES: dict[str, tuple[float, float]] = {"sgd": (0.1, 3.0), "adam": (1 / 300, 0.
 About 30 times from end to end, like the ranges above; adaptive optimisers want some 30 times less than sgd.
 """
 
-KERAS_RATES = {"adam": (0.1, 3.0), "rmsprop": (0.1, 3.0)}
+KERAS_RATES = dict.fromkeys(("adam", "adamw", "rmsprop"), (0.1, 3.0))
 """The same for keras/* models, whose default is adam's. SageMaker's own range, 1e-6 to 0.5, wastes most trials."""
 
 _ALL, _BOXES = frozenset(Task), frozenset({Task.DETECTION, Task.SEGMENTATION})
@@ -171,7 +171,7 @@ def _candidates(task: Task, given: Mapping[str, Any]) -> list[Candidate]:
 
 
 def _default_rate(model: str, task: Task) -> float:
-    return float(resolve(model, task, {})["learning_rate"])
+    return float(next(row.default for row in rows_for(model, task) if row.name == "learning_rate"))
 
 
 def _fits(task: Task, candidate: Candidate, given: Mapping[str, Any]) -> bool:

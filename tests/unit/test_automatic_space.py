@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kubesight.dataset import Task
-from kubesight.errors import HyperparameterError, JobError
+from kubesight.errors import HyperparameterError, JobError, ModelError
 from kubesight.hyperparameters import resolve, rows_for
 from kubesight.hyperparameters.search_space import Distribution, LogUniform
 from kubesight.job import Job, load_job
@@ -104,10 +104,6 @@ def test_the_data_explains_itself(task: Task) -> None:
 @pytest.mark.parametrize(("task", "model"), [*ALL_MODELS, *OTHERS])
 def test_rates_follow_a_fixed_optimizer(task: Task, model: str, optimizer: str) -> None:
     fixed = {"model_name": model, "optimizer": optimizer}
-    try:
-        resolve(model, task, fixed)
-    except HyperparameterError:
-        pytest.skip("keras/* models have no adamw")
     (space,) = automatic_space(task, fixed, 100)
     assert "optimizer" not in space
     rate = space["learning_rate"]
@@ -117,6 +113,14 @@ def test_rates_follow_a_fixed_optimizer(task: Task, model: str, optimizer: str) 
     if optimizer != "sgd" and not model.startswith("keras/"):
         assert high <= 0.01
     _resolved(task, {"optimizer": optimizer}, space)
+
+
+def test_a_substitute_has_a_space_too() -> None:
+    fixed = {"model_name": "keras/bit-m-r50x1", "allow_substitute": True}
+    (space,) = automatic_space(Task.CLASSIFICATION, fixed, 100)
+    assert space["learning_rate"].endpoints() == pytest.approx((1e-4, 3e-3))  # around the default 0.001
+    with pytest.raises(ModelError, match="has no equivalent in keras.applications"):
+        automatic_space(Task.CLASSIFICATION, {"model_name": "keras/bit-m-r50x1"}, 100)
 
 
 def test_what_the_job_fixes_does_not_vary(load) -> None:
