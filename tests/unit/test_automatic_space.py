@@ -119,7 +119,7 @@ def test_a_substitute_has_a_space_too() -> None:
     fixed = {"model_name": "keras/bit-m-r50x1", "allow_substitute": True}
     (space,) = automatic_space(Task.CLASSIFICATION, fixed, 100)
     assert space["learning_rate"].endpoints() == pytest.approx((1e-4, 3e-3))  # around the default 0.001
-    with pytest.raises(ModelError, match="has no equivalent in keras.applications"):
+    with pytest.raises(ModelError, match=r"has no equivalent in keras\.applications"):
         automatic_space(Task.CLASSIFICATION, {"model_name": "keras/bit-m-r50x1"}, 100)
 
 
