@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from kubesight.dataset.rows import Task
 from kubesight.errors import ModelError
-from kubesight.modelcard import CropPreprocessing, ModelCard
+from kubesight.modelcard import CropPreprocessing, FitPreprocessing, ModelCard, StretchPreprocessing
 
 CARD = ModelCard(
     task=Task.MULTILABEL,
@@ -46,3 +46,27 @@ def test_damage_is_named(tmp_path: Path) -> None:
 def test_preprocessing_does_not_change() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         CARD.preprocessing.crop_size = 3
+
+
+def test_each_kind_of_preprocessing_comes_back_as_itself(tmp_path: Path) -> None:
+    kinds = {
+        "crop": CropPreprocessing(),
+        "fit": FitPreprocessing(min_size=300),
+        "stretch": StretchPreprocessing(size=96, interpolation="lanczos3", scaling="caffe"),
+    }
+    for kind, preprocessing in kinds.items():
+        CARD.model_copy(update={"preprocessing": preprocessing}).save(tmp_path)
+        card = ModelCard.load(tmp_path)
+        assert getattr(card, kind) == preprocessing
+        for other in kinds.keys() - {kind}:
+            with pytest.raises(ModelError, match=r"resnet18 .* is not a"):
+                getattr(card, other)
+    path = tmp_path / "modelcard.json"
+    path.write_text(path.read_text().replace("lanczos3", "lanczos4"))
+    with pytest.raises(ModelError, match=r"modelcard\.json: preprocessing\.interpolation: .*lanczos5"):
+        ModelCard.load(tmp_path)
+
+
+def test_binary_models_say_so() -> None:
+    assert not CARD.binary
+    assert CARD.model_copy(update={"hyperparameters": {"binary_mode": True}}).binary
