@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -47,27 +47,23 @@ class KerasClassifierExport(ClassifierExport):
         """See the base class."""
         try:
             with _quiet():
+                deployed = self._traced()
+                with _inlined():
+                    captures = deployed.get_concrete_function().graph.captures
                 graph, _ = tf2onnx.convert.from_function(
-                    self._deployed, input_signature=self._deployed.input_signature, opset=OPSET
-                )
+                    deployed, input_signature=deployed.input_signature, opset=OPSET,
+                    custom_op_handlers={"Erfc": (_erfc, [])},
+                )  # fmt: skip
         except (ValueError, RuntimeError, TypeError, AssertionError, LookupError) as error:
             raise self.not_exportable(_exporter(), (str(error) or repr(error)).splitlines()[0]) from error
         # It only logs what it does not know, and leaves it in the graph as it is.
         names = {(node.op_type, node.domain) for node in graph.graph.node}
         if unknown := sorted(name for name, domain in names if not onnx.defs.has(name, domain)):
             raise self.not_exportable(_exporter(), f"ONNX has no {', '.join(unknown)}")
-        self._embed_constants(graph.graph)
+        _embed_constants(graph.graph, captures)
         for value in (*graph.graph.input, *graph.graph.output):
             value.type.tensor_type.shape.dim[0].dim_param = "n"
         onnx.save(graph, file)
-
-    def _embed_constants(self, graph: onnx.GraphProto) -> None:
-        """Write into the graph what tf2onnx makes inputs: tensors that are no variables, as a Normalization keeps."""
-        captures = self._deployed.get_concrete_function().graph.captures
-        constants = {inner.name: outer for outer, inner in captures if outer.dtype != tf.resource}
-        for value in [value for value in graph.input if value.name in constants]:
-            graph.initializer.append(onnx.numpy_helper.from_array(constants[value.name].numpy(), value.name))
-            graph.input.remove(value)
 
     def answers(self, pictures: np.ndarray) -> list[np.ndarray]:
         """See the base class."""
@@ -76,10 +72,12 @@ class KerasClassifierExport(ClassifierExport):
 
     @cached_property
     def _deployed(self) -> Any:
-        """The network as it is exported, traced once."""
-        return tf.function(
-            self._outputs, input_signature=[tf.TensorSpec([None, self.size, self.size, 3], tf.uint8, name="images")]
-        )
+        """The network as TensorFlow runs it."""
+        return self._traced()
+
+    def _traced(self) -> Any:
+        signature = [tf.TensorSpec([None, self.size, self.size, 3], tf.uint8, name="images")]
+        return tf.function(self._outputs, input_signature=signature)
 
     def _outputs(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """From uint8 [n, size, size, 3] to probabilities and logits, both float32 [n, classes]."""
@@ -88,6 +86,38 @@ class KerasClassifierExport(ClassifierExport):
             logits = tf.concat([tf.zeros_like(logits), logits], axis=1)
         multilabel = self.card.task is Task.MULTILABEL
         return {"probabilities": tf.sigmoid(logits) if multilabel else tf.nn.softmax(logits), "logits": logits}
+
+
+def _embed_constants(graph: onnx.GraphProto, captures: Iterable[tuple[tf.Tensor, tf.Tensor]]) -> None:
+    """Write into the graph what tf2onnx makes inputs: tensors that are no variables, as a Normalization keeps.
+
+    Args:
+        graph: is changed.
+        captures: what the network's function took from outside, and its name for it.
+    """
+    constants = {inner.name: outer for outer, inner in captures if outer.dtype != tf.resource}
+    for value in [value for value in graph.input if value.name in constants]:
+        graph.initializer.append(onnx.numpy_helper.from_array(constants[value.name].numpy(), value.name))
+        graph.input.remove(value)
+
+
+def _erfc(graph: Any, node: Any, name: str, _: Any) -> None:
+    """Write erfc, which the exact GELU is made of and ONNX lacks, as 1 - erf; a handler of tf2onnx."""
+    node.type = "Erf"
+    one = graph.make_const(f"{name}_one", np.array(1, np.float32))
+    difference = graph.insert_new_node_on_output("Sub", node.output[0], name=f"{name}_difference")
+    graph.replace_inputs(difference, [one.output[0], node.output[0]])
+
+
+@contextlib.contextmanager
+def _inlined() -> Iterator[None]:
+    """Trace functions within functions as if they were not: Keras has such for XLA around grouped convolutions."""
+    earlier = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(earlier)
 
 
 @contextlib.contextmanager

@@ -228,6 +228,25 @@ def test_what_a_layer_keeps_beside_its_weights_is_inside(tmp_path: Path) -> None
     assert [value.name for value in session.get_inputs()] == ["images"]
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        keras.layers.Conv2D(6, 3, groups=3, padding="same", activation="gelu"),  # the exact one, of erfc
+        keras.layers.DepthwiseConv2D(3, padding="same", activation="silu"),
+    ],
+    ids=["grouped-gelu", "depthwise-silu"],
+)
+def test_layers_that_onnx_words_in_another_way(layer: keras.layers.Layer, tmp_path: Path) -> None:
+    """ConvNeXt's and EfficientNet's."""
+    keras.utils.set_random_seed(0)
+    export = small(layer)
+    scaled = keras.layers.Rescaling(1 / 99)
+    export.network = keras.Sequential([keras.Input((8, 8, 3)), scaled, *export.network.layers[1:]])
+    record = export.run(tmp_path, "nothing")
+    assert record["agreement"] == 1.0
+    assert record["max_abs_difference_of_logits"] < 1e-5
+
+
 def test_a_network_that_onnx_has_no_words_for(
     tmp_path: Path, capfd: pytest.CaptureFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
