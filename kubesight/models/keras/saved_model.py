@@ -22,8 +22,9 @@ SIGNATURE = "serving_default"
 INPUT = "image_bytes"
 OUTPUT = "probabilities"
 
-_AT_ONCE = 16
-"""Pictures that are decoded side by side, as far as TensorFlow's threads reach."""
+_CONTEXT = ("Detected at node", "[[", "(", "<", "Graph execution error")
+_AT_ONCE = 8
+"""Pictures that are decoded side by side, where there are so many threads. A large PNG takes 15 bytes a pixel."""
 
 Run = Callable[[Sequence[bytes]], np.ndarray]
 
@@ -102,7 +103,7 @@ def load_saved_model(model_dir: Path | str, device: str | None = None) -> Run:
     try:
         with tf.device(place):
             loaded = tf.saved_model.load(str(folder))
-        signature = loaded.signatures[SIGNATURE]
+        loaded.signatures[SIGNATURE]
     except Exception as error:  # whatever the broken part of the files happens to lead to
         raise ModelError(f"cannot be read as a SavedModel: {_first_line(error)}", where=str(folder)) from error
 
@@ -110,11 +111,11 @@ def load_saved_model(model_dir: Path | str, device: str | None = None) -> Run:
         data = tf.constant(list(files), tf.string, shape=(len(files),))
         try:
             with tf.device(place):
-                return signature(**{INPUT: data})[OUTPUT].numpy()
+                # Through the model, which keeps its variables alive.
+                return loaded.signatures[SIGNATURE](**{INPUT: data})[OUTPUT].numpy()
         except tf.errors.InvalidArgumentError as error:
             raise DatasetError(f"TensorFlow cannot decode a picture: {_cause(error)}") from error
 
-    run.model = loaded  # type: ignore[attr-defined]  # its variables go when nothing holds it
     return run
 
 
@@ -131,5 +132,5 @@ def _first_line(error: Exception) -> str:
 def _cause(error: tf.errors.OpError) -> str:
     """What the operation itself said, without where in the graph it is."""
     lines = [line.strip() for line in (error.message or "").splitlines() if line.strip()]
-    said = [line for line in lines if not line.startswith(("Detected at node", "[[", "(", "Graph execution error"))]
+    said = [line for line in lines if not line.startswith(_CONTEXT)]
     return next(iter(said), "unknown")
