@@ -34,7 +34,10 @@ def tune(
     ] = None,
     parallel: Annotated[int | None, typer.Option(help="Trials at a time; as the Experiment says.", min=1)] = None,
     workers: Annotated[
-        bool, typer.Option("--warm/--cold", help="Start trials of `kubesight train` from a process with torch loaded.")
+        bool,
+        typer.Option(
+            "--warm/--cold", help="Start trials of `kubesight train` from a process with torch or TensorFlow loaded."
+        ),
     ] = True,
 ) -> None:
     """Run a sweep on this machine, as Katib would on a cluster.
