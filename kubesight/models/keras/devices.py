@@ -27,11 +27,11 @@ def device_name(device: str | None) -> str:
             f"TensorFlow cannot use {device}; it sees {len(gpus)} GPUs here", where="device",
             hint="Install tensorflow[and-cuda] and look for NVIDIA's driver, or use the CPU.",
         )  # fmt: skip
-    grow_memory()
+    _grow_memory()
     return f"/GPU:{int(number or 0)}"
 
 
-def grow_memory() -> None:
+def _grow_memory() -> None:
     """Take a GPU's memory as it is needed: TensorFlow would otherwise take all of it from others at once."""
     for gpu in tf.config.list_physical_devices("GPU"):
         with contextlib.suppress(RuntimeError):  # TensorFlow runs already, and has taken what it takes
