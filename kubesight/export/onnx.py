@@ -47,9 +47,6 @@ def _opened(folder: Path, card: ModelCard) -> tuple[type[Export], Any]:
     """How a model is exported, and its network; a container has the one framework or the other."""
     if card.framework == "tensorflow":
         load_tensorflow()
-        from kubesight.models.keras import load_tensorflow
-
-        load_tensorflow()
         from kubesight.export.keras_classification import KerasClassifierExport
         from kubesight.models.keras.network import load_network
 
