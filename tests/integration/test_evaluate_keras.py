@@ -5,11 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import keras
 import numpy as np
 import orjson
 import pytest
-from keras_models import NAME, SIZE, make_keras_model
+from keras_models import make_keras_model
 from PIL import Image
 
 from kubesight.dataset import ClassificationRow, Dataset, DatasetWriter, Task
@@ -18,8 +17,6 @@ from kubesight.evaluate.evaluate import evaluate
 from kubesight.export.onnx import export
 from kubesight.metrics.classification import multiclass_metrics
 from kubesight.models.build import load_trained
-from kubesight.models.keras.network import build_network
-from kubesight.models.names import find_model
 from kubesight.serving.predictor import load_predictor
 
 CLASSES = ("Apple", "Lemon", "Pear")
@@ -44,16 +41,7 @@ def data(tmp_path_factory) -> Dataset:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
-    """A network of keras.applications with random weights, whose classes are not all alike."""
-    keras.utils.set_random_seed(1)
-    network = build_network(find_model(NAME), outputs=3, size=SIZE)
-    for layer in network.get_layer("backbone").layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.0
-    network(np.random.default_rng(1).uniform(0, 255, (16, SIZE, SIZE, 3)), training=True)
-    head = network.get_layer("classification")
-    head.kernel.assign(head.kernel * 5)
-    return make_keras_model(tmp_path_factory.mktemp("model") / "model", classes=CLASSES, network=network)
+    return make_keras_model(tmp_path_factory.mktemp("model") / "model", classes=CLASSES)
 
 
 def test_evaluation_and_prediction_agree(model, data, tmp_path) -> None:
@@ -77,8 +65,7 @@ def test_evaluation_and_prediction_agree(model, data, tmp_path) -> None:
     assert page.count("data:image/") > 3  # pictures that were judged wrong
 
 
-def test_the_exported_file_answers_alike_without_tensorflow(data, tmp_path) -> None:
-    model = make_keras_model(tmp_path / "model", classes=CLASSES)
+def test_the_exported_file_answers_alike_without_tensorflow(model, data) -> None:
     record = export(model, data=data.path, samples=4)
     assert record["agreement"] == 1.0
     urls = [row.image_url for row in data.rows()]
