@@ -142,7 +142,8 @@ class KerasEngine(Loop):
             self.optimizer.learning_rate = self._rate = rate
         loss, right = self._step(batch.pixels, batch.labels)
         if not math.isfinite(loss):
-            raise self._diverged(loss, batch)
+            names = [self.training.table.url(index) for index in batch.index.tolist()]
+            raise self._divergence(loss, names)
         progress.loss_sum += loss * len(batch.index)
         progress.samples += len(batch.index)
         progress.right += right
@@ -156,17 +157,6 @@ class KerasEngine(Loop):
 
     def _learning_rate(self) -> float:
         return self._rate_of(self.progress.step - 1)
-
-    def _diverged(self, loss: float, batch: Batch) -> ModelError:
-        """The error of a loss that is no number: nothing of this step is kept, and its pictures are named."""
-        names = [self.training.table.url(index) for index in batch.index.tolist()]
-        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-        return ModelError(
-            f"the training loss became {loss} in epoch {self.progress.epoch}, in the batch of "
-            f"{', '.join(names[:8])}{more}",
-            hint="Lower learning_rate, set gradient_clip_norm, or look at the labels of these pictures. The weights "
-            "from before this batch are as they were: the last checkpoint and the best epoch's stay good.",
-        )
 
     def _validate(self) -> dict[str, float]:
         self._refresh_scored()
