@@ -10,12 +10,13 @@ from kubesight.errors import ModelError
 from kubesight.models.keras import load_tensorflow
 
 
-def test_tensorflow_starts_without_a_word_on_standard_error() -> None:
+@pytest.mark.parametrize("inherited", [{}, {"TF_CPP_MIN_LOG_LEVEL": "3"}], ids=["plain", "of a parent like this"])
+def test_tensorflow_starts_without_a_word_on_standard_error(inherited: dict[str, str]) -> None:
     code = (
         "from kubesight.models.keras import load_tensorflow as f; f(); import sys; print('tensorflow' in sys.modules)"
     )
     env = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], env=env | inherited, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("True\n", "")
 
 

@@ -1,5 +1,6 @@
 """Pictures into batches by tf.data: decoded, resized and augmented ahead of the training step, in a fixed order."""
 
+import contextlib
 import logging
 import os
 from collections import deque
@@ -149,10 +150,9 @@ class Pictures:
         """One resized picture; what TensorFlow cannot decode comes through kubesight's own decoder."""
         url, read = self.table.url(index), _reader(self.preprocessing)
         with tf.device("CPU:0"):
-            try:
+            with contextlib.suppress(tf.errors.InvalidArgumentError):
                 return read(tf.constant(encoded_picture(url))).numpy()
-            except tf.errors.InvalidArgumentError:
-                return read(tf.constant(repaired_picture(url))).numpy()
+            return read(tf.constant(repaired_picture(url))).numpy()
 
     def _transforms(self, epoch: int, index: np.ndarray) -> np.ndarray:
         if self.augmentation is None:
