@@ -143,6 +143,7 @@ def test_a_failing_step_is_one_clear_message(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "model").exists()
 
 
+@pytest.mark.slow
 def test_a_terminated_run_stops_its_step_and_goes_on_when_started_again(tmp_path: Path) -> None:
     job, output = write_job(tmp_path, epochs=25), tmp_path / "out"
     history = output / "training" / "metrics.jsonl"

@@ -201,7 +201,8 @@ def command(sets: Sets, output: Path, *, model: str = DETECTOR, processes: int =
     return [sys.executable, "-c", SCRIPT, *paths, model, settings, str(processes)]
 
 
-@pytest.mark.parametrize("kind", ["boxes", pytest.param("outlines", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["boxes", "outlines"])
 def test_kill_nine_at_a_random_moment_then_resume_equals_an_unbroken_run(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -224,6 +225,7 @@ def test_kill_nine_at_a_random_moment_then_resume_equals_an_unbroken_run(
     )
 
 
+@pytest.mark.slow
 def test_two_processes_judge_the_same_pictures_as_one(boxes: Sets, tmp_path: Path) -> None:
     subprocess.run(command(boxes, tmp_path, processes=2, training_batch_size=2), check=True, capture_output=True)
     card = ModelCard.load(tmp_path / "model")
