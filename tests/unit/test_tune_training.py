@@ -14,7 +14,7 @@ from kubesight.tune.report.sweep import decisions_of, read_sweep
 from kubesight.tune.runner import run_sweep
 from kubesight.tune.trials.training import framework_of, output_of
 
-FOLDER, CWD = Path("/sweep/trials/t1"), Path("/sweep/work")
+FOLDER, CWD = Path("/sweep/trials/t1"), Path("/sweep/here")
 
 # A training of ours in all that a sweep sees of it: it prints its metric and leaves its files.
 TRAINING = """kubesight() {
@@ -34,7 +34,7 @@ kubesight train --training-data=d '--output=OUT/${x}' --epochs 1"""
         (["sh", "-c", "kubesight train --output='/out/a b' --weights=none"], "/out/a b"),
         (["bash", "-ec", "cd /x && kubesight train --seed=2 --output /out/t1 2>&1 | tee log --output=/no"], "/out/t1"),
         (["torchrun", "--nproc-per-node=2", "-m", "kubesight.cli.main", "train", "--output=/out/t1"], "/out/t1"),
-        (["sh", "-c", "kubesight train --output=relative/t1"], "/sweep/work/relative/t1"),
+        (["sh", "-c", "kubesight train --output=relative/t1"], "/sweep/here/relative/t1"),
         (["sh", "-c", "kubesight train --output=/a --output=/b"], "/b"),
         (["sh", "-c", 'kubesight train --output="$HOME/x"'], "/sweep/trials/t1"),
         (["sh", "-c", "kubesight train --output='/never ends"], "/sweep/trials/t1"),
