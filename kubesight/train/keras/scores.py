@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from kubesight.dataset.rows import Task
 from kubesight.metrics.binary import binary_metrics
+from kubesight.serving import networks
 from kubesight.train.keras.losses import Kind
 from kubesight.train.scores import validation_scores
 
@@ -19,13 +21,10 @@ def to_probabilities(logits: np.ndarray, kind: Kind) -> np.ndarray:
         kind: what the outputs are; in binary mode the probabilities are those of both classes.
     """
     exact = logits.astype(np.float64)
+    if kind == "binary":
+        exact = np.concatenate([np.zeros_like(exact), exact], axis=1)  # softmax of (0, z) is the sigmoid of z
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused by the metrics, in words
-        if kind == "multilabel":
-            return (1 / (1 + np.exp(-exact))).astype(np.float32)
-        if kind == "binary":
-            exact = np.concatenate([np.zeros_like(exact), exact], axis=1)  # softmax of (0, z) is the sigmoid of z
-        powers = np.exp(exact - exact.max(axis=1, keepdims=True))
-        return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+        return networks.to_probabilities(exact, Task.MULTILABEL if kind == "multilabel" else Task.CLASSIFICATION)
 
 
 def scores(
